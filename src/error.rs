@@ -1,0 +1,146 @@
+//! One error type for the whole program.
+//!
+//! Every error is written for the person at the keyboard: what was wrong, where, and what to do.
+//! [`Error::remedy`] is the last part; the program prints it on a line of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of everything that can fail here.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A recipe or a command line asks for something that cannot be done.
+    #[error("{field}: {problem}")]
+    Recipe {
+        /// The field or flag, as its user wrote it: `train.epochs`, `--data`.
+        field: String,
+        problem: String,
+        remedy: String,
+    },
+    /// Images or labels that cannot be used.
+    #[error("{place}: {problem}")]
+    Data {
+        /// The file, and the record or byte inside it where that is known.
+        place: String,
+        problem: String,
+        remedy: String,
+    },
+    /// A model file, checkpoint or run folder that cannot be used.
+    #[error("{place}: {problem}")]
+    Model {
+        place: String,
+        problem: String,
+        remedy: String,
+    },
+    /// A download that did not end well.
+    #[error("downloading {url}: {problem}")]
+    Download {
+        url: String,
+        problem: String,
+        remedy: String,
+    },
+    /// The loss stopped being a number.
+    #[error("{place}: {problem}")]
+    Diverged {
+        place: String,
+        problem: String,
+        remedy: String,
+    },
+    /// The user asked the program to stop, and everything was saved.
+    #[error("stopped {place}")]
+    Interrupted { place: String, remedy: String },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// A verb: "read", "write", "create".
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// An [`Error::Recipe`].
+    pub fn recipe(
+        field: impl Into<String>,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Recipe {
+            field: field.into(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// An [`Error::Data`].
+    pub fn data(
+        place: impl ToString,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Data {
+            place: place.to_string(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// An [`Error::Model`].
+    pub fn model(
+        place: impl ToString,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Model {
+            place: place.to_string(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// For `map_err`: what was being done to which file.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// What its reader can do about it; empty where there is nothing to add.
+    pub fn remedy(&self) -> &str {
+        match self {
+            Self::Recipe { remedy, .. }
+            | Self::Data { remedy, .. }
+            | Self::Model { remedy, .. }
+            | Self::Download { remedy, .. }
+            | Self::Diverged { remedy, .. }
+            | Self::Interrupted { remedy, .. } => remedy,
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull
+                | io::ErrorKind::QuotaExceeded
+                | io::ErrorKind::FileTooLarge => {
+                    "there is no room left: free some space or choose another folder with --out; \
+                     what was saved before is untouched"
+                }
+                io::ErrorKind::PermissionDenied => "check who may read and write it",
+                io::ErrorKind::NotFound => "check the path",
+                _ => "",
+            },
+        }
+    }
+
+    /// The program's exit status: 2 for a request that cannot be met, 130 after Ctrl-C, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recipe { .. } => 2,
+            Self::Interrupted { .. } => 130,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Loss and accuracies.
+
+use burn::tensor::{Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+
+/// Softmax cross-entropy from logits, the mean over the batch: −Σ target · log softmax(logits).
+///
+/// With label smoothing ε the target is 1 − ε + ε / K for the image's class and ε / K for each of
+/// the others (Szegedy et al., arXiv 1512.00567, section 7). `[image, class]` → `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, labels: &[u32], smoothing: f64) -> Tensor<1> {
+    let [images, classes] = logits.dims();
+    let off = (smoothing / classes as f64) as f32;
+    let mut targets = vec![off; images * classes];
+    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
+        row[label as usize] = (1.0 - smoothing) as f32 + off;
+    }
+    let targets = Tensor::from_data(TensorData::new(targets, [images, classes]), &logits.device());
+    let log_probabilities = activation::log_softmax(logits, 1);
+    (log_probabilities * targets).sum() / -(images as f32)
+}
+
+/// Sums over images, from which the means of an epoch come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Images counted.
+    pub images: u64,
+    /// Sum of the losses.
+    pub loss: f64,
+    /// Images whose class has the highest logit.
+    pub top1: u64,
+    /// Images whose class is among the five highest logits.
+    pub top5: u64,
+}
+
+/// Means over images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Mean loss, in nats.
+    pub loss: f64,
+    /// Percent of images whose class has the highest logit.
+    pub top1: f64,
+    /// Percent of images whose class is among the five highest logits.
+    pub top5: f64,
+}
+
+impl Sums {
+    /// Adds a batch: its mean loss, and its logits `[image, class]` in row-major order.
+    pub fn add(&mut self, loss: f64, logits: &[f32], labels: &[u32]) {
+        let images = labels.len();
+        self.images += images as u64;
+        self.loss += loss * images as f64;
+        for (logits, &label) in logits.chunks_exact(logits.len() / images).zip(labels) {
+            let rank = rank(logits, label as usize);
+            self.top1 += u64::from(rank == Some(0));
+            self.top5 += u64::from(rank.is_some_and(|rank| rank < 5));
+        }
+    }
+
+    /// The means; not a number where nothing was counted.
+    pub fn means(&self) -> Metrics {
+        let images = self.images as f64;
+        Metrics {
+            loss: self.loss / images,
+            top1: 100.0 * self.top1 as f64 / images,
+            top5: 100.0 * self.top5 as f64 / images,
+        }
+    }
+}
+
+/// How many classes come before this one, by logit and, among equals, by number. None where a
+/// logit is not a number: such an image counts as wrong.
+pub fn rank(logits: &[f32], class: usize) -> Option<usize> {
+    let own = logits[class];
+    let before = |(other, &logit): (usize, &f32)| logit > own || (logit == own && other < class);
+    let finite = logits.iter().all(|logit| logit.is_finite());
+    finite.then(|| logits.iter().enumerate().filter(|&c| before(c)).count())
+}
+
+/// Softmax of one image's logits.
+pub fn probabilities(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits
+        .iter()
+        .map(|&logit| f64::from(logit - most).exp())
+        .collect();
+    let sum: f64 = powers.iter().sum();
+    powers.into_iter().map(|power| power / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn label_smoothing_moves_the_target() {
+        let logits = [1.0f32, 2.0, -1.0, 0.5];
+        let log_sum = logits.iter().map(|&l| f64::from(l).exp()).sum::<f64>().ln();
+        // ε = 0.2 over 4 classes: 0.85 on class 3, 0.05 on the others.
+        let expected: f64 = logits
+            .iter()
+            .zip([0.05, 0.05, 0.05, 0.85])
+            .map(|(&logit, target)| -target * (f64::from(logit) - log_sum))
+            .sum();
+        let logits = Tensor::from_data(TensorData::new(logits.to_vec(), [1, 4]), &Device::flex());
+        let loss: f32 = cross_entropy(logits, &[3], 0.2).into_scalar();
+        assert!((f64::from(loss) - expected).abs() < 1e-6);
+    }
+
+    #[test]
+    fn ranks_count_equals_in_order_and_nothing_that_is_not_a_number() {
+        let logits = [1.0, 3.0, 3.0, 2.0];
+        assert_eq!(rank(&logits, 1), Some(0));
+        assert_eq!(rank(&logits, 2), Some(1));
+        assert_eq!(rank(&logits, 0), Some(3));
+        assert_eq!(rank(&[f32::NAN, 1.0], 1), None);
+    }
+
+    #[test]
+    fn probabilities_sum_to_one_even_for_large_logits() {
+        let p = probabilities(&[1000.0, 1001.0]);
+        assert!((p[0] - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
+        assert!((p[0] + p[1] - 1.0).abs() < 1e-12);
+    }
+}

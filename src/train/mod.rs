@@ -1,0 +1,5 @@
+//! Training: recipe, schedule, optimizer, metrics, and the loop.
+
+pub mod metrics;
+pub mod optimizer;
+pub mod schedule;

@@ -1,0 +1,241 @@
+//! AdamW (Loshchilov and Hutter, arXiv 1711.05101), as Keras computes it:
+//!
+//! ```text
+//! w ← w − decay · w                       decay = rate · λ, or λ alone
+//! m ← m + (1 − β₁) (g − m)
+//! v ← v + (1 − β₂) (g² − v)
+//! w ← w − α · m / (√v + ε)                α = rate · √(1 − β₂ᵗ) / (1 − β₁ᵗ)
+//! ```
+//!
+//! Keras adds ε to √v before the bias correction, most others after it; so their ε is smaller
+//! than this one by √(1 − β₂ᵗ), which matters where gradients are tiny.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Gradients, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::model::Vit;
+use crate::model::weights::{self, Array, Arrays, EachParameter, MapParameter};
+
+/// What weight decay is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecayScale {
+    /// The learning rate, as in Keras 3 and PyTorch.
+    LearningRate,
+    /// Nothing: λ · w is taken off every step, as TensorFlow Addons did in 2022. A λ of 1e-4
+    /// there is what 0.1 is elsewhere at a rate of 1e-3.
+    None,
+}
+
+/// Which parameters decay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecayOn {
+    /// Every one.
+    All,
+    /// Kernels and the position embedding; not biases, layer normalisations and temperatures.
+    Matrices,
+}
+
+/// AdamW's constants.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWConfig {
+    /// β₁.
+    pub beta1: f64,
+    /// β₂.
+    pub beta2: f64,
+    /// ε.
+    pub epsilon: f64,
+    /// λ.
+    pub weight_decay: f64,
+    /// What λ is multiplied by.
+    pub decay_scale: DecayScale,
+    /// Which parameters decay.
+    pub decay_on: DecayOn,
+    /// Gradients are scaled so that the norm of all together is at most this; 0 is off.
+    pub clip_norm: f64,
+}
+
+/// AdamW with its moments, one pair a parameter.
+pub struct AdamW {
+    config: AdamWConfig,
+    /// Steps taken.
+    steps: u64,
+    moments: BTreeMap<String, Moments>,
+}
+
+#[derive(Clone)]
+struct Moments {
+    /// m, flat.
+    first: Tensor<1>,
+    /// v, flat.
+    second: Tensor<1>,
+}
+
+impl AdamW {
+    /// Before the first step.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self {
+            config,
+            steps: 0,
+            moments: BTreeMap::new(),
+        }
+    }
+
+    /// One step of the model along its gradients.
+    pub fn step(&mut self, model: Vit, mut gradients: Gradients, rate: f64) -> Vit {
+        struct Collect<'a> {
+            gradients: &'a mut Gradients,
+            flat: BTreeMap<String, Tensor<1>>,
+        }
+        impl EachParameter for Collect<'_> {
+            fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+                if let Some(gradient) = value.grad_remove(self.gradients) {
+                    let length = gradient.shape().num_elements();
+                    self.flat.insert(name.into(), gradient.reshape([length]));
+                }
+            }
+        }
+        let mut collect = Collect {
+            gradients: &mut gradients,
+            flat: BTreeMap::new(),
+        };
+        weights::for_each(&model, &mut collect);
+        let gradients = collect.flat;
+
+        self.steps += 1;
+        let AdamWConfig { beta1, beta2, .. } = self.config;
+        let t = self.steps as f64;
+        let mut step = Step {
+            clip: clip(&gradients, self.config.clip_norm),
+            gradients,
+            alpha: rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)),
+            decay: self.config.weight_decay
+                * match self.config.decay_scale {
+                    DecayScale::LearningRate => rate,
+                    DecayScale::None => 1.0,
+                },
+            config: self.config,
+            moments: &mut self.moments,
+        };
+        weights::map(model, &mut step)
+    }
+
+    /// The state to save: steps taken, first moments, second moments.
+    pub fn state(&self) -> (u64, Arrays, Arrays) {
+        let arrays = |of: fn(&Moments) -> &Tensor<1>| {
+            let array = |(name, m): (&String, &Moments)| (name.clone(), Array::of(of(m).clone()));
+            self.moments.iter().map(array).collect()
+        };
+        (self.steps, arrays(|m| &m.first), arrays(|m| &m.second))
+    }
+
+    /// The optimizer as it was saved, for this model; `place` is for the message.
+    pub fn with_state(
+        config: AdamWConfig,
+        steps: u64,
+        first: &Arrays,
+        second: &Arrays,
+        model: &Vit,
+        place: impl ToString,
+    ) -> Result<Self> {
+        struct Restore<'a> {
+            first: &'a Arrays,
+            second: &'a Arrays,
+            moments: BTreeMap<String, Moments>,
+            problem: Option<String>,
+        }
+        impl EachParameter for Restore<'_> {
+            fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+                let length = value.shape().num_elements();
+                let device = value.device().without_autodiff();
+                let tensor = |arrays: &Arrays| {
+                    let array = arrays.get(name).filter(|a| a.values.len() == length)?;
+                    let data = TensorData::new(array.values.clone(), [length]);
+                    Some(Tensor::from_data(data, &device))
+                };
+                match (tensor(self.first), tensor(self.second)) {
+                    (Some(first), Some(second)) => {
+                        self.moments.insert(name.into(), Moments { first, second });
+                    }
+                    _ => self.problem = Some(format!("the moments of {name} are missing")),
+                }
+            }
+        }
+        let mut restore = Restore {
+            first,
+            second,
+            moments: BTreeMap::new(),
+            problem: None,
+        };
+        if steps > 0 {
+            weights::for_each(model, &mut restore);
+        }
+        match restore.problem {
+            None => Ok(Self {
+                config,
+                steps,
+                moments: restore.moments,
+            }),
+            Some(problem) => Err(Error::model(
+                place,
+                problem,
+                "go on from another checkpoint, or train again",
+            )),
+        }
+    }
+}
+
+/// What the gradients are multiplied by so that their norm is at most `most`.
+fn clip(gradients: &BTreeMap<String, Tensor<1>>, most: f64) -> Option<f64> {
+    if most == 0.0 {
+        return None;
+    }
+    let square = |gradient: &Tensor<1>| {
+        f64::from((gradient.clone() * gradient.clone()).sum().into_scalar::<f32>())
+    };
+    let norm = gradients.values().map(square).sum::<f64>().sqrt();
+    (norm > most).then_some(most / norm)
+}
+
+struct Step<'a> {
+    config: AdamWConfig,
+    gradients: BTreeMap<String, Tensor<1>>,
+    clip: Option<f64>,
+    alpha: f64,
+    decay: f64,
+    moments: &'a mut BTreeMap<String, Moments>,
+}
+
+impl MapParameter for Step<'_> {
+    fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D> {
+        // A parameter without a gradient took no part in the loss.
+        let Some(mut gradient) = self.gradients.remove(name) else {
+            return value;
+        };
+        if let Some(clip) = self.clip {
+            gradient = gradient * clip;
+        }
+        let shape = value.dims();
+        let device = value.device().without_autodiff();
+        let mut value = value.without_autodiff().reshape(gradient.dims());
+
+        if self.decay != 0.0 && (self.config.decay_on == DecayOn::All || D > 1) {
+            value = value * (1.0 - self.decay);
+        }
+        let Moments { first, second } = self.moments.remove(name).unwrap_or_else(|| Moments {
+            first: Tensor::zeros(gradient.dims(), &device),
+            second: Tensor::zeros(gradient.dims(), &device),
+        });
+        let first = first.clone() + (gradient.clone() - first) * (1.0 - self.config.beta1);
+        let square = gradient.clone() * gradient;
+        let second = second.clone() + (square - second) * (1.0 - self.config.beta2);
+        let delta = first.clone() * self.alpha / (second.clone().sqrt() + self.config.epsilon);
+        self.moments
+            .insert(name.into(), Moments { first, second });
+        (value - delta).reshape(shape)
+    }
+}

@@ -1,0 +1,277 @@
+//! The model, its gradients, the optimizer, the pipeline and the metrics against numbers that
+//! Keras 3.15 computed (`tests/fixtures/*.safetensors`).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use smallvit::augment::affine::{self, Affine};
+use smallvit::augment::{Preprocess, resize};
+use smallvit::model::weights::{self, Array, Arrays, EachParameter};
+use smallvit::model::{AttentionKind, ModelConfig, Pass, Tokenization, Vit};
+use smallvit::train::metrics::{Sums, cross_entropy};
+use smallvit::train::optimizer::{AdamW, AdamWConfig, DecayOn, DecayScale};
+use smallvit::train::schedule::{Schedule, ScheduleKind};
+
+struct Fixture {
+    floats: BTreeMap<String, Array>,
+    labels: Vec<u32>,
+    pixels: Vec<u8>,
+    config: Value,
+}
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let bytes = std::fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let mut fixture = Fixture {
+            floats: BTreeMap::new(),
+            labels: vec![],
+            pixels: vec![],
+            config: metadata.get("config").map_or(Value::Null, |c| serde_json::from_str(c).unwrap()),
+        };
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
+            match view.dtype() {
+                safetensors::Dtype::F32 => {
+                    let values = view.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                    let array = Array { shape: view.shape().to_vec(), values: values.collect() };
+                    fixture.floats.insert(name, array);
+                }
+                safetensors::Dtype::U8 => fixture.pixels = view.data().to_vec(),
+                _ if name.ends_with("labels") => {
+                    let ints = view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+                    fixture.labels = ints.map(|i| i as u32).collect();
+                }
+                _ => {
+                    let values = view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32);
+                    let array = Array { shape: view.shape().to_vec(), values: values.collect() };
+                    fixture.floats.insert(name, array);
+                }
+            }
+        }
+        fixture
+    }
+
+    fn get(&self, name: &str) -> &[f32] {
+        &self.floats.get(name).unwrap_or_else(|| panic!("{name}")).values
+    }
+
+    fn group(&self, prefix: &str) -> Arrays {
+        let strip = |(name, array): (&String, &Array)| {
+            Some((name.strip_prefix(prefix)?.to_string(), array.clone()))
+        };
+        self.floats.iter().filter_map(strip).collect()
+    }
+}
+
+/// The largest difference, relative to the largest expected value: the natural scale for sums of
+/// products in float32, whose rounding errors do not shrink with the result.
+fn difference(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().all(|x| x.is_finite()));
+    let scale = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let most = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    f64::from(most) / f64::from(scale).max(f64::MIN_POSITIVE)
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
+    let difference = difference(found, expected);
+    assert!(difference <= tolerance, "{what}: {difference:.2e} > {tolerance:.0e}");
+}
+
+fn model_config(config: &Value, shifted: bool) -> ModelConfig {
+    let number = |key: &str| config[key].as_u64().unwrap() as usize;
+    let numbers = |key: &str| {
+        let list = config[key].as_array().unwrap();
+        list.iter().map(|n| n.as_u64().unwrap() as usize).collect()
+    };
+    ModelConfig {
+        tokenizer: if shifted { Tokenization::Shifted } else { Tokenization::Plain },
+        attention: if shifted { AttentionKind::Locality } else { AttentionKind::Plain },
+        image_size: number("image_size"),
+        patch_size: number("patch_size"),
+        dim: number("projection_dim"),
+        depth: number("layers"),
+        heads: number("num_heads"),
+        key_dim: number("key_dim"),
+        mlp: numbers("transformer_units"),
+        head: numbers("mlp_head_units"),
+        dropout: 0.0,
+        head_dropout: 0.0,
+        layer_norm_epsilon: config["layer_norm_eps"].as_f64().unwrap(),
+    }
+}
+
+fn model_equals_keras(name: &str, shifted: bool) {
+    let fixture = Fixture::read(name);
+    let config = model_config(&fixture.config, shifted);
+    let device = Device::flex().autodiff();
+    let images = fixture.labels.len();
+
+    // Preprocessing: adapted on these very images, as the fixture's.
+    let preprocess = Preprocess {
+        input: [16, 16, 3],
+        image_size: config.image_size,
+        mean: fixture.get("normalization.mean").to_vec(),
+        variance: fixture.get("normalization.variance").to_vec(),
+    };
+    let mut resized = vec![0.0; images * preprocess.output_len()];
+    for (pixels, out) in fixture.pixels.chunks(16 * 16 * 3).zip(resized.chunks_mut(preprocess.output_len())) {
+        preprocess.apply(pixels, out);
+    }
+    assert_close("resized", &resized, fixture.get("activation.resized"), 1e-5);
+
+    let model = Vit::new(&config, 3, 5, 0, &device);
+    let mut model = weights::load(model, &fixture.group("weights."), name).unwrap();
+    let size = config.image_size;
+    let input: Tensor<4> = Tensor::from_data(TensorData::new(resized, [images, size, size, 3]), &device);
+
+    // Every activation.
+    let mut pass = Pass::inference().traced();
+    let logits = model.valid().forward(input.clone().inner(), &mut pass);
+    assert_close("logits", &Array::of(logits).values, fixture.get("activation.logits"), 1e-4);
+    let trace = pass.into_trace();
+    assert_eq!(trace.len(), 3 + 2 * config.depth);
+    for (name, value) in trace {
+        let expected = fixture.get(&format!("activation.{name}"));
+        assert_close(&name, &Array::of(value).values, expected, 1e-4);
+    }
+
+    // Three steps: every loss, the first step's gradients, the weights at the end.
+    let mut optimizer = AdamW::new(AdamWConfig {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-7,
+        weight_decay: 1e-4,
+        decay_scale: DecayScale::LearningRate,
+        decay_on: DecayOn::All,
+        clip_norm: 0.0,
+    });
+    for step in 0..3 {
+        let logits = model.forward(input.clone(), &mut Pass::training(0, step));
+        let loss = cross_entropy(logits, &fixture.labels, 0.0);
+        let expected = fixture.get(&format!("loss.step{step}"));
+        assert_close("loss", &Array::of(loss.clone()).values, expected, 1e-5);
+        let gradients = loss.backward();
+        if step == 0 {
+            struct Compare<'a>(&'a burn::tensor::Gradients, Arrays, usize);
+            impl EachParameter for Compare<'_> {
+                fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+                    let found = Array::of(value.grad(self.0).unwrap()).values;
+                    let expected = &self.1[name].values;
+                    self.2 += 1;
+                    if name.ends_with("attention.key.bias") {
+                        // Exactly 0 in theory: adding the same to every key moves all scores of a
+                        // query alike, and softmax does not see it. Both are rounding noise.
+                        assert!(found.iter().chain(expected).all(|g| g.abs() < 1e-7));
+                    } else {
+                        assert_close(name, &found, expected, 1e-4);
+                    }
+                }
+            }
+            let mut compare = Compare(&gradients, fixture.group("gradient."), 0);
+            weights::for_each(&model, &mut compare);
+            assert_eq!(compare.2, compare.1.len());
+        }
+        model = optimizer.step(model, gradients, 1e-3);
+    }
+    let found = weights::weights(&model);
+    let expected = fixture.group("after3.weights.");
+    let start = fixture.group("weights.");
+    assert_eq!(found.len(), expected.len());
+    for (name, expected) in &expected {
+        let found = &found[name].values;
+        if name.ends_with("attention.key.bias") {
+            // Its gradients are noise (above), which Adam's ε damps to steps of about 1e-6.
+            assert!(found.iter().zip(&expected.values).all(|(a, b)| (a - b).abs() < 1e-5));
+            continue;
+        }
+        assert_close(name, found, &expected.values, 1e-4);
+        // The change itself, too: at 1e-3 a step it is small beside most weights.
+        let change = |values: &[f32]| -> Vec<f32> {
+            values.iter().zip(&start[name].values).map(|(a, b)| a - b).collect()
+        };
+        assert_close(name, &change(found), &change(&expected.values), 2e-3);
+    }
+}
+
+#[test]
+fn the_vanilla_vit_equals_keras() {
+    model_equals_keras("vit.safetensors", false);
+}
+
+#[test]
+fn the_sl_vit_equals_keras() {
+    model_equals_keras("sl_vit.safetensors", true);
+}
+
+#[test]
+fn rotation_and_zoom_equal_keras() {
+    let fixture = Fixture::read("pipeline.safetensors");
+    let images = fixture.get("images").chunks(24 * 24 * 3);
+    let check = |kind: &str, affine_of: &dyn Fn(usize) -> Affine| {
+        let outputs = fixture.get(&format!("{kind}.output")).chunks(24 * 24 * 3);
+        for (number, (image, expected)) in images.clone().zip(outputs).enumerate() {
+            let affine = affine_of(number);
+            let rows = &fixture.get(&format!("{kind}.affine"))[8 * number..];
+            for (found, expected) in affine.column.iter().chain(&affine.row).zip(rows) {
+                assert!((found - expected).abs() < 1e-5, "{kind} {number}: {found} {expected}");
+            }
+            let found = affine::transform(image, [24, 24, 3], &affine);
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-4, "{kind} {number}: {found} {expected}");
+            }
+        }
+    };
+    for kind in ["rotation", "rotation_large"] {
+        let degrees = fixture.get(&format!("{kind}.degrees"));
+        check(kind, &|n| Affine::rotation(degrees[n].to_radians(), 24, 24));
+    }
+    let (height, width) = (fixture.get("zoom.height"), fixture.get("zoom.width"));
+    check("zoom", &|n| Affine::zoom(height[n], width[n], 24, 24));
+}
+
+#[test]
+fn resizing_equals_keras() {
+    let fixture = Fixture::read("pipeline.safetensors");
+    let mut found = vec![0.0; 72 * 72 * 3];
+    resize::bilinear(fixture.get("resize.32to72.input"), [32, 32, 3], [72, 72], &mut found);
+    for (found, expected) in found.iter().zip(fixture.get("resize.32to72.output")) {
+        assert!((found - expected).abs() < 1e-4);
+    }
+}
+
+#[test]
+fn the_schedule_equals_keras() {
+    let fixture = Fixture::read("pipeline.safetensors");
+    let schedule = Schedule {
+        kind: ScheduleKind::WarmupCosine,
+        peak: 1e-3,
+        warmup_rate: 0.0,
+        warmup_steps: 20,
+        total_steps: 200,
+    };
+    let steps = fixture.get("warmup_cosine.steps");
+    for (&step, &expected) in steps.iter().zip(fixture.get("warmup_cosine.rates")) {
+        // Keras computes in float32: its rates carry errors of 1e-7 of the peak.
+        assert!((schedule.rate(step as u64) - f64::from(expected)).abs() < 2e-10, "{step}");
+    }
+}
+
+#[test]
+fn loss_and_accuracies_equal_keras() {
+    let fixture = Fixture::read("pipeline.safetensors");
+    let logits = fixture.get("metrics.logits");
+    let tensor = Tensor::from_data(TensorData::new(logits.to_vec(), [8, 10]), &Device::flex());
+    let loss: f32 = cross_entropy(tensor, &fixture.labels, 0.0).into_scalar();
+    assert_close("loss", &[loss], fixture.get("metrics.loss"), 1e-6);
+    let mut sums = Sums::default();
+    sums.add(f64::from(loss), logits, &fixture.labels);
+    assert_eq!(sums.means().top1, f64::from(100.0 * fixture.get("metrics.top1")[0]));
+    assert_eq!(sums.means().top5, f64::from(100.0 * fixture.get("metrics.top5")[0]));
+}
