@@ -187,8 +187,10 @@ fn model_equals_keras(name: &str, shifted: bool) {
     for (name, expected) in &expected {
         let found = &found[name].values;
         if name.ends_with("attention.key.bias") {
-            // Its gradients are noise (above), which Adam's ε damps to steps of about 1e-6.
-            assert!(found.iter().zip(&expected.values).all(|(a, b)| (a - b).abs() < 1e-5));
+            // Its gradients are noise of up to 1e-8 or so (above), which Adam's ε damps to a
+            // fraction of the rate; a real gradient would move it by 3e-3.
+            let pairs = found.iter().zip(&expected.values);
+            assert!(pairs.clone().all(|(a, b)| (a - b).abs() < 1e-4), "{name}");
             continue;
         }
         assert_close(name, found, &expected.values, 1e-4);

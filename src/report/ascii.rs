@@ -15,7 +15,8 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
     let columns = width.min(values.len());
     let means: Vec<f64> = (0..columns)
         .map(|column| {
-            let share = &values[column * values.len() / columns..(column + 1) * values.len() / columns];
+            let share =
+                &values[column * values.len() / columns..(column + 1) * values.len() / columns];
             let numbers: Vec<f64> = share.iter().copied().filter(|v| v.is_finite()).collect();
             numbers.iter().sum::<f64>() / numbers.len() as f64
         })
@@ -28,7 +29,11 @@ pub fn sparkline(values: &[f64], width: usize) -> String {
             if mean.is_nan() {
                 return ' ';
             }
-            let share = if high > low { (mean - low) / (high - low) } else { 0.0 };
+            let share = if high > low {
+                (mean - low) / (high - low)
+            } else {
+                0.0
+            };
             LEVELS[(share * (LEVELS.len() - 1) as f64).round() as usize]
         })
         .collect()

@@ -82,7 +82,8 @@ impl EventWriter {
     }
 
     /// Says that a run goes on with `step`: TensorBoard drops what earlier files of the folder
-    /// hold for this step and later ones.
+    /// hold for this step and later ones. (Its Python reader does so at once; its data server, curve
+    /// by curve, when a point of this run replaces one.)
     pub fn restart_at(&mut self, step: u64) -> Result<()> {
         self.write(step, Content::SessionStart)
     }
@@ -296,11 +297,15 @@ mod tests {
             for &byte in bytes {
                 crc ^= u32::from(byte);
                 for _ in 0..8 {
-                    crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
+                    crc = if crc & 1 == 1 {
+                        crc >> 1 ^ 0x82f6_3b78
+                    } else {
+                        crc >> 1
+                    };
                 }
             }
             let crc = !crc;
-            (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+            crc.rotate_right(15).wrapping_add(0xa282_ead8)
         }
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
         let mut found = Vec::new();
@@ -380,7 +385,10 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(matches!(
             EventWriter::create(&file, "x"),
-            Err(Error::Io { action: "create", .. })
+            Err(Error::Io {
+                action: "create",
+                ..
+            })
         ));
     }
 }
