@@ -14,6 +14,7 @@ pub mod data;
 pub mod error;
 pub mod model;
 pub mod random;
+pub mod report;
 pub mod train;
 
 pub use error::{Error, Result};

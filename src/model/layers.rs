@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
-use rayon::prelude::*;
 
 use crate::random::{self, Purpose, Stream};
 
@@ -46,7 +45,7 @@ impl<'a> Initialiser<'a> {
 
     fn param<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         let tensor = Tensor::from_data(TensorData::new(values, shape), self.device);
-        Param::initialized(ParamId::new(), tensor.require_grad())
+        Param::initialized(ParamId::new(), tensor)
     }
 }
 
@@ -130,6 +129,7 @@ pub struct Pass {
 struct DropoutMasks {
     seed: u64,
     step: u64,
+    first_image: u64,
     layer: u64,
 }
 
@@ -139,12 +139,14 @@ impl Pass {
         Self::default()
     }
 
-    /// Dropout on, with the masks of this step (counted from the beginning of the run).
-    pub fn training(seed: u64, step: u64) -> Self {
+    /// Dropout on, with the masks of this step (counted from the beginning of the run);
+    /// `first_image` is the place of the first image in the step's batch.
+    pub fn training(seed: u64, step: u64, first_image: usize) -> Self {
         Self {
             dropout: Some(DropoutMasks {
                 seed,
                 step,
+                first_image: first_image as u64,
                 layer: 0,
             }),
             ..Self::default()
@@ -172,8 +174,9 @@ impl Pass {
     /// Dropout (Srivastava et al., 2014), inverted: in training, each element is 0 with
     /// probability `rate` and otherwise divided by 1 − `rate`; else nothing happens.
     ///
-    /// The mask is a function of (seed, step, layer, element), where layers are counted in the
-    /// order in which they are passed. The probability is met to 1 / 65,536.
+    /// The mask is a function of (seed, step, layer, image, element), where layers are counted in
+    /// the order in which they are passed: it does not depend on how a batch is cut into parts.
+    /// The probability is met to 1 / 65,536. The first axis is the image.
     pub fn dropout<const D: usize>(&mut self, x: Tensor<D>, rate: f64) -> Tensor<D> {
         let Some(masks) = &mut self.dropout else {
             return x;
@@ -182,32 +185,31 @@ impl Pass {
         if rate == 0.0 {
             return x;
         }
-        let key = Stream::new(masks.seed, Purpose::Dropout, masks.step, masks.layer).key();
-        let mask = dropout_mask(key, rate, x.shape().num_elements());
-        let mask = Tensor::from_data(TensorData::new(mask, x.dims()), &x.device());
-        x * mask
+        let layer = Stream::new(masks.seed, Purpose::Dropout, masks.step, masks.layer).key();
+        let shape = x.dims();
+        let elements = shape[1..].iter().product();
+        let mut mask = Vec::with_capacity(shape[0] * elements);
+        for image in 0..shape[0] as u64 {
+            let key = random::at(layer, masks.first_image + image);
+            extend_with_mask(&mut mask, key, rate, elements);
+        }
+        x.clone() * Tensor::from_data(TensorData::new(mask, shape), &x.device())
     }
 }
 
 /// A dropout mask: 0 or 1 / (1 − rate), four elements from each 64 random bits.
-fn dropout_mask(key: u64, rate: f64, elements: usize) -> Vec<f32> {
-    const CHUNK: usize = 1 << 14;
+fn extend_with_mask(mask: &mut Vec<f32>, key: u64, rate: f64, elements: usize) {
     let threshold = (rate * 65_536.0).round() as u64;
     let keep = (1.0 / (1.0 - rate)) as f32;
-    let mut mask = vec![0.0f32; elements];
-    mask.par_chunks_mut(CHUNK)
-        .enumerate()
-        .for_each(|(number, chunk)| {
-            let first = (number * CHUNK / 4) as u64;
-            for (counter, four) in (first..).zip(chunk.chunks_mut(4)) {
-                let bits = random::at(key, counter);
-                for (lane, element) in four.iter_mut().enumerate() {
-                    let drawn = (bits >> (16 * lane)) & 0xffff;
-                    *element = if drawn >= threshold { keep } else { 0.0 };
-                }
-            }
-        });
-    mask
+    let end = mask.len() + elements;
+    for counter in 0..elements.div_ceil(4) as u64 {
+        let bits = random::at(key, counter);
+        mask.extend([0, 16, 32, 48].map(|shift| {
+            let drawn = (bits >> shift) & 0xffff;
+            if drawn >= threshold { keep } else { 0.0 }
+        }));
+    }
+    mask.truncate(end);
 }
 
 #[cfg(test)]
@@ -216,12 +218,28 @@ mod tests {
 
     #[test]
     fn a_mask_drops_what_it_should_and_does_not_depend_on_its_length() {
-        let mask = dropout_mask(99, 0.1, 400_000);
-        let kept = mask.iter().filter(|&&m| m > 0.0).count() as f64 / 400_000.0;
+        let mask = |key, elements| {
+            let mut mask = vec![];
+            extend_with_mask(&mut mask, key, 0.1, elements);
+            mask
+        };
+        let long = mask(99, 400_000);
+        let kept = long.iter().filter(|&&m| m > 0.0).count() as f64 / 400_000.0;
         // Deviation of the mean: 0.0005; five of them.
         assert!((kept - 0.9).abs() < 0.0025, "{kept}");
-        assert!(mask.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-6));
-        assert_eq!(mask[..1000], dropout_mask(99, 0.1, 1000));
-        assert_ne!(mask[..1000], dropout_mask(98, 0.1, 1000));
+        assert!(long.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-6));
+        assert_eq!(long[..1003], mask(99, 1003));
+        assert_ne!(long[..1003], mask(98, 1003));
+    }
+
+    #[test]
+    fn dropout_does_not_depend_on_how_a_batch_is_cut() {
+        let device = Device::flex();
+        let ones = |images| Tensor::<2>::ones([images, 10], &device);
+        let drop = |first, images| {
+            let dropped = Pass::training(1, 2, first).dropout(ones(images), 0.5);
+            dropped.into_data().try_into_vec::<f32>().unwrap()
+        };
+        assert_eq!(drop(0, 5), [drop(0, 2), drop(2, 3)].concat());
     }
 }

@@ -67,11 +67,11 @@ pub fn for_each(model: &Vit, each: &mut impl EachParameter) {
 
 /// A change to every parameter, in the order of the model.
 pub trait MapParameter {
-    /// The new value, on the same device and of the same shape.
+    /// The new value, of the same shape.
     fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D>;
 }
 
-/// The model with every parameter changed; each is again a leaf that requires its gradient.
+/// The model with every parameter changed.
 pub fn map(model: Vit, each: &mut impl MapParameter) -> Vit {
     struct Mapper<'a, E> {
         path: Path,
@@ -86,11 +86,7 @@ pub fn map(model: Vit, each: &mut impl MapParameter) -> Vit {
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let (id, value, mapper) = param.consume();
-            let trained = value.is_autodiff();
-            let mut value = self.each.map(&self.path.name(), value);
-            if trained {
-                value = value.autodiff().require_grad();
-            }
+            let value = self.each.map(&self.path.name(), value);
             Param::from_mapped_value(id, value, mapper)
         }
     }

@@ -3,3 +3,4 @@
 pub mod metrics;
 pub mod optimizer;
 pub mod schedule;
+pub mod workers;

@@ -12,9 +12,10 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Gradients, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::workers::Gradients;
 use crate::error::{Error, Result};
 use crate::model::Vit;
 use crate::model::weights::{self, Array, Arrays, EachParameter, MapParameter};
@@ -85,27 +86,8 @@ impl AdamW {
         }
     }
 
-    /// One step of the model along its gradients.
-    pub fn step(&mut self, model: Vit, mut gradients: Gradients, rate: f64) -> Vit {
-        struct Collect<'a> {
-            gradients: &'a mut Gradients,
-            flat: BTreeMap<String, Tensor<1>>,
-        }
-        impl EachParameter for Collect<'_> {
-            fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
-                if let Some(gradient) = value.grad_remove(self.gradients) {
-                    let length = gradient.shape().num_elements();
-                    self.flat.insert(name.into(), gradient.reshape([length]));
-                }
-            }
-        }
-        let mut collect = Collect {
-            gradients: &mut gradients,
-            flat: BTreeMap::new(),
-        };
-        weights::for_each(&model, &mut collect);
-        let gradients = collect.flat;
-
+    /// One step of the model (without autodiff) along its gradients.
+    pub fn step(&mut self, model: Vit, gradients: Gradients, rate: f64) -> Vit {
         self.steps += 1;
         let AdamWConfig { beta1, beta2, .. } = self.config;
         let t = self.steps as f64;
@@ -151,7 +133,7 @@ impl AdamW {
         impl EachParameter for Restore<'_> {
             fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
                 let length = value.shape().num_elements();
-                let device = value.device().without_autodiff();
+                let device = value.device();
                 let tensor = |arrays: &Arrays| {
                     let array = arrays.get(name).filter(|a| a.values.len() == length)?;
                     let data = TensorData::new(array.values.clone(), [length]);
@@ -190,7 +172,7 @@ impl AdamW {
 }
 
 /// What the gradients are multiplied by so that their norm is at most `most`.
-fn clip(gradients: &BTreeMap<String, Tensor<1>>, most: f64) -> Option<f64> {
+fn clip(gradients: &Gradients, most: f64) -> Option<f64> {
     if most == 0.0 {
         return None;
     }
@@ -203,7 +185,7 @@ fn clip(gradients: &BTreeMap<String, Tensor<1>>, most: f64) -> Option<f64> {
 
 struct Step<'a> {
     config: AdamWConfig,
-    gradients: BTreeMap<String, Tensor<1>>,
+    gradients: Gradients,
     clip: Option<f64>,
     alpha: f64,
     decay: f64,
@@ -220,8 +202,8 @@ impl MapParameter for Step<'_> {
             gradient = gradient * clip;
         }
         let shape = value.dims();
-        let device = value.device().without_autodiff();
-        let mut value = value.without_autodiff().reshape(gradient.dims());
+        let device = value.device();
+        let mut value = value.reshape(gradient.dims());
 
         if self.decay != 0.0 && (self.config.decay_on == DecayOn::All || D > 1) {
             value = value * (1.0 - self.decay);

@@ -1,0 +1,211 @@
+//! A batch through the model on all cores, with the same bits whatever their number.
+//!
+//! A batch is cut into micro-batches of a fixed size. Each goes forward and backward on one
+//! thread, and the gradients are added in the order of the micro-batches. So neither the number
+//! of threads nor their timing shows in a result; memory follows the micro-batch, not the batch;
+//! and operations that the backend runs on one core keep all cores busy.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::metrics::cross_entropy;
+use crate::augment::loader::Batch;
+use crate::error::{Error, Result};
+use crate::model::weights::{self, Array, EachParameter, MapParameter};
+use crate::model::{Pass, Vit};
+
+/// Gradients by parameter, flat.
+pub type Gradients = BTreeMap<String, Tensor<1>>;
+
+/// Threads that take micro-batches.
+pub struct Workers {
+    pools: Vec<rayon::ThreadPool>,
+    micro_batch: usize,
+}
+
+/// What a training batch came to.
+pub struct Outcome {
+    /// Mean loss over the batch.
+    pub loss: f64,
+    /// `[image, class]`.
+    pub logits: Vec<f32>,
+    /// Of the mean loss.
+    pub gradients: Gradients,
+}
+
+impl Workers {
+    /// `threads` workers on micro-batches of at most `micro_batch` images.
+    pub fn new(threads: usize, micro_batch: usize) -> Result<Self> {
+        let pool = |_| {
+            // One thread each: what the backend would spread over cores stays on the worker's.
+            rayon::ThreadPoolBuilder::new().num_threads(1).build()
+        };
+        let pools: Result<Vec<_>, _> = (0..threads.max(1)).map(pool).collect();
+        let refuse = |error: rayon::ThreadPoolBuildError| {
+            Error::recipe(
+                "--threads",
+                format!("{threads} threads cannot be started ({error})"),
+                "ask for fewer",
+            )
+        };
+        Ok(Self {
+            pools: pools.map_err(refuse)?,
+            micro_batch: micro_batch.max(1),
+        })
+    }
+
+    /// Does `work` for 0..items and hands the results to `collect` in that order.
+    fn in_order<T: Send>(
+        &self,
+        items: usize,
+        work: impl Fn(usize) -> T + Sync,
+        collect: impl FnMut(T) + Send,
+    ) {
+        let next = AtomicUsize::new(0);
+        // Finished out of order, waiting for their turn; and who collects.
+        let waiting = Mutex::new((0, BTreeMap::new(), collect));
+        let run = || {
+            loop {
+                let item = next.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    return;
+                }
+                let result = work(item);
+                // Poisoned only by a panic, which ends the program anyway.
+                let mut guard = waiting.lock().unwrap_or_else(|e| e.into_inner());
+                let (turn, results, collect) = &mut *guard;
+                results.insert(item, result);
+                while let Some(result) = results.remove(turn) {
+                    collect(result);
+                    *turn += 1;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for pool in self.pools.iter().take(items) {
+                scope.spawn(|| pool.install(run));
+            }
+        });
+    }
+
+    /// Loss, logits and gradients of a training batch. `model` is without autodiff; `shape` is
+    /// an image's rows, columns and channels; `step` names the dropout masks.
+    pub fn train(
+        &self,
+        model: &Vit,
+        batch: &Batch,
+        shape: [usize; 3],
+        smoothing: f64,
+        seed: u64,
+        step: u64,
+    ) -> Outcome {
+        let images = batch.labels.len();
+        let mut loss = 0.0;
+        let mut logits = Vec::new();
+        let mut gradients = Gradients::new();
+        self.in_order(
+            images.div_ceil(self.micro_batch),
+            |number| {
+                let first = number * self.micro_batch;
+                let labels = &batch.labels[first..images.min(first + self.micro_batch)];
+                // Leaves of its own, on the same numbers: graphs that share a leaf would wait
+                // for each other.
+                let model = weights::map(model.clone(), &mut OwnLeaves);
+                let input = input(&batch.images, shape, first, labels.len());
+                let mut pass = Pass::training(seed, step, first);
+                let logits = model.forward(input.autodiff(), &mut pass);
+                let share = labels.len() as f64 / images as f64;
+                let loss = cross_entropy(logits.clone(), labels, smoothing) * share;
+                let value = Array::of(loss.clone()).values[0];
+                let gradients = gradients_of(&model, loss.backward());
+                (value, Array::of(logits).values, gradients)
+            },
+            |(part, scores, part_gradients)| {
+                loss += f64::from(part);
+                logits.extend(scores);
+                if gradients.is_empty() {
+                    gradients = part_gradients;
+                } else {
+                    for (name, gradient) in part_gradients {
+                        let sum = match gradients.remove(&name) {
+                            Some(sum) => sum + gradient,
+                            None => gradient,
+                        };
+                        gradients.insert(name, sum);
+                    }
+                }
+            },
+        );
+        Outcome {
+            loss,
+            logits,
+            gradients,
+        }
+    }
+
+    /// Logits `[image, class]` of preprocessed images, without dropout.
+    pub fn infer(&self, model: &Vit, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
+        let count = images.len() / shape.iter().product::<usize>();
+        let mut logits = Vec::new();
+        self.in_order(
+            count.div_ceil(self.micro_batch),
+            |number| {
+                let first = number * self.micro_batch;
+                let input = input(images, shape, first, self.micro_batch.min(count - first));
+                Array::of(model.forward(input, &mut Pass::inference())).values
+            },
+            |part| logits.extend(part),
+        );
+        logits
+    }
+
+    /// How many threads there are.
+    pub fn threads(&self) -> usize {
+        self.pools.len()
+    }
+}
+
+/// The device that everything is computed on.
+pub fn device() -> Device {
+    Device::flex()
+}
+
+fn input(images: &[f32], [h, w, c]: [usize; 3], first: usize, count: usize) -> Tensor<4> {
+    let pixels = &images[first * h * w * c..][..count * h * w * c];
+    Tensor::from_data(TensorData::new(pixels.to_vec(), [count, h, w, c]), &device())
+}
+
+struct OwnLeaves;
+
+impl MapParameter for OwnLeaves {
+    fn map<const D: usize>(&mut self, _: &str, value: Tensor<D>) -> Tensor<D> {
+        value.autodiff().require_grad()
+    }
+}
+
+/// Each parameter's gradient, without autodiff; none where a parameter took no part.
+pub fn gradients_of(model: &Vit, mut gradients: burn::tensor::Gradients) -> Gradients {
+    struct Collect<'a> {
+        gradients: &'a mut burn::tensor::Gradients,
+        flat: Gradients,
+    }
+    impl EachParameter for Collect<'_> {
+        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+            if let Some(gradient) = value.grad_remove(self.gradients) {
+                let length = gradient.shape().num_elements();
+                self.flat.insert(name.into(), gradient.reshape([length]));
+            }
+        }
+    }
+    let mut collect = Collect {
+        gradients: &mut gradients,
+        flat: Gradients::new(),
+    };
+    weights::for_each(model, &mut collect);
+    collect.flat
+}
+
