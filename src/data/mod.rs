@@ -1,8 +1,22 @@
 //! Bytes on disk → images and labels.
 //!
-//! One file a format ([`cifar`], [`pickle`], [`idx`], [`folder`]); [`source`] knows the named data
-//! sets, where a copy may already lie and where it can be had; [`download`] brings it.
-//! Everything ends as a [`Dataset`]: 8-bit images in memory, all of one size, and class numbers.
+//! One file a format ([`cifar`], [`pickle`], [`idx`], [`folder`], [`embedded`]); [`source`] knows
+//! the named data sets, where a copy may already lie and where it can be had; [`download`] brings
+//! it. Everything ends as a [`Dataset`]: 8-bit images in memory, all of one size, and class
+//! numbers. [`statistics`] and [`split`] are what training asks of one.
+
+pub mod cifar;
+pub mod download;
+pub mod embedded;
+mod files;
+pub mod folder;
+pub mod idx;
+pub mod pickle;
+pub mod source;
+pub mod split;
+pub mod statistics;
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -63,6 +77,36 @@ impl Split {
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
+
+    /// What is wrong with it, if anything is.
+    fn problem(&self, classes: usize) -> Option<String> {
+        let images = &self.images;
+        let bytes = images.image_bytes();
+        if self.is_empty() {
+            return Some("there is no image".to_owned());
+        }
+        if !matches!(images.channels, 1 | 3) {
+            let channels = images.channels;
+            return Some(format!(
+                "an image has {channels} channels; 1 or 3 can be used"
+            ));
+        }
+        if bytes == 0 || !images.pixels.len().is_multiple_of(bytes) {
+            let pixels = images.pixels.len();
+            return Some(format!(
+                "{pixels} bytes are not whole images of {bytes} bytes"
+            ));
+        }
+        if images.len() != self.len() {
+            let (images, labels) = (images.len(), self.len());
+            return Some(format!("there are {images} images but {labels} labels"));
+        }
+        let image = self.labels.iter().position(|&l| l as usize >= classes)?;
+        let label = self.labels[image];
+        Some(format!(
+            "label {label} of image {image}, but there are only {classes} classes"
+        ))
+    }
 }
 
 /// A data set, whole, in memory.
@@ -80,4 +124,147 @@ pub struct Dataset {
     pub test: Option<Split>,
     /// Files that were passed over, each with the reason.
     pub skipped: Vec<String>,
+}
+
+impl Dataset {
+    /// The splits there are, each with its name: `train`, `validation`, `test`.
+    pub fn splits(&self) -> impl Iterator<Item = (&'static str, &Split)> {
+        [
+            ("train", Some(&self.train)),
+            ("validation", self.validation.as_ref()),
+            ("test", self.test.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, split)| split.map(|split| (name, split)))
+    }
+
+    /// Proves what the rest of the program relies on: at least two classes; in each split at least
+    /// one image, as many labels as images, and each label below the number of classes; images of
+    /// one size, grey or RGB, in all splits.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with the split, and the image where it is one image's fault.
+    pub fn check(&self) -> Result<()> {
+        let error = |place: String, problem: String| {
+            let remedy = "use a data set of at least two classes, with images of one size and one \
+                          label an image";
+            Err(Error::data(place, problem, remedy))
+        };
+        let classes = self.classes.len();
+        if classes < 2 {
+            let problem = format!("{classes} class(es): there is nothing to tell apart");
+            return error(self.name.clone(), problem);
+        }
+        let shape = |split: &Split| {
+            let images = &split.images;
+            (images.height, images.width, images.channels)
+        };
+        for (name, split) in self.splits() {
+            let place = format!("{}, {name} split", self.name);
+            if let Some(problem) = split.problem(classes) {
+                return error(place, problem);
+            }
+            if shape(split) != shape(&self.train) {
+                let ((h, w, c), (th, tw, tc)) = (shape(split), shape(&self.train));
+                let problem = format!("images are {h}×{w}×{c}, those to train on {th}×{tw}×{tc}");
+                return error(place, problem);
+            }
+        }
+        Ok(())
+    }
+
+    /// A name for the exact data: hexadecimal SHA-256 over the shape, the labels and the pixels of
+    /// every split. Two data sets train alike when theirs are equal.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, split) in self.splits() {
+            let images = &split.images;
+            hash.update(name);
+            for size in [split.len(), images.height, images.width, images.channels] {
+                hash.update((size as u64).to_le_bytes());
+            }
+            for label in &split.labels {
+                hash.update(label.to_le_bytes());
+            }
+            hash.update(&images.pixels);
+        }
+        hex(&hash.finalize())
+    }
+}
+
+/// Lower-case hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(labels: &[u32]) -> Split {
+        Split {
+            images: Images {
+                height: 1,
+                width: 2,
+                channels: 3,
+                pixels: (0..labels.len() * 6).map(|i| i as u8).collect(),
+            },
+            labels: labels.to_vec(),
+        }
+    }
+
+    fn dataset() -> Dataset {
+        Dataset {
+            name: "toy".into(),
+            classes: vec!["a".into(), "b".into()],
+            train: split(&[0, 1, 1]),
+            validation: None,
+            test: Some(split(&[1])),
+            skipped: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn check_names_the_split_and_the_image() {
+        assert!(dataset().check().is_ok());
+        let broken = |change: fn(&mut Dataset)| {
+            let mut data = dataset();
+            change(&mut data);
+            data.check().unwrap_err().to_string()
+        };
+        let message = broken(|data| data.train.labels[2] = 7);
+        assert_eq!(
+            message,
+            "toy, train split: label 7 of image 2, but there are only 2 classes"
+        );
+        assert!(broken(|data| data.classes.truncate(1)).contains("1 class"));
+        assert!(broken(|data| data.test = Some(split(&[]))).contains("test split: there is no"));
+        assert!(broken(|data| data.train.labels.push(0)).contains("3 images but 4 labels"));
+        assert!(broken(|data| _ = data.train.images.pixels.pop()).contains("not whole images"));
+        let other_size = broken(|data| {
+            let mut test = split(&[1]);
+            (test.images.height, test.images.width) = (2, 1);
+            data.test = Some(test);
+        });
+        assert!(other_size.contains("2×1×3"), "{other_size}");
+    }
+
+    #[test]
+    fn the_fingerprint_sees_every_part() {
+        let original = dataset().fingerprint();
+        assert_eq!(original.len(), 64);
+        assert_eq!(original, dataset().fingerprint());
+        let changes: [fn(&mut Dataset); 5] = [
+            |data| data.train.labels[0] = 1,
+            |data| data.train.images.pixels[3] ^= 1,
+            |data| data.test = None,
+            |data| data.validation = data.test.take(),
+            |data| (data.train.images.height, data.train.images.width) = (2, 1),
+        ];
+        for change in changes {
+            let mut data = dataset();
+            change(&mut data);
+            assert_ne!(data.fingerprint(), original);
+        }
+    }
 }

@@ -1,0 +1,97 @@
+//! `smallvit compare`: several models from the same seed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use smallvit::model::ModelName;
+use smallvit::model::file::write_atomically;
+use smallvit::train::fit::{RunFolder, RunResult, write_result};
+use smallvit::train::prepare::Prepared;
+use smallvit::train::recipe::Recipe;
+use smallvit::{Error, Result};
+
+use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::train::{draw_curves, model_run, print_results};
+
+/// Train several models from the same seed and compare them.
+#[derive(Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    #[command(flatten)]
+    data: DataOptions,
+    #[command(flatten)]
+    run: RunOptions,
+    /// Which: vit, spt-vit, lsa-vit, sl-vit.
+    #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit")]
+    models: Vec<ModelName>,
+    /// Go on with the comparison in this folder; --models must be as before.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "out"])]
+    resume: Option<PathBuf>,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Arguments {
+        recipe,
+        data,
+        run,
+        models,
+        resume,
+    } = arguments;
+    for (i, model) in models.iter().enumerate() {
+        if models[..i].contains(model) {
+            return Err(Error::recipe(
+                "--models",
+                format!("{model} is there twice"),
+                "name each model once",
+            ));
+        }
+    }
+    let (folder, recipe) = match resume {
+        Some(folder) => {
+            let folder = RunFolder(folder);
+            let recipe = Recipe::restore(&folder.recipe())?;
+            (Some(folder), recipe)
+        }
+        None => (None, recipe.load(data.data.as_deref())?),
+    };
+    let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
+    let mut prepared = Prepared::new(dataset, &recipe)?;
+    let folder = match folder {
+        Some(folder) => folder,
+        None => RunFolder(run.folder(&recipe)?),
+    };
+    write_atomically(&folder.recipe(), recipe.to_toml().as_bytes())?;
+    if !run.quiet && !run.json {
+        eprintln!(
+            "{}: {} to train on, {} to choose on, {} to test on; {} classes",
+            prepared.name,
+            prepared.train.samples.len(),
+            prepared.validation.samples.len(),
+            prepared.test.samples.len(),
+            prepared.info.classes.len()
+        );
+    }
+    let stop = options::stop_flag();
+    let names: Vec<String> = models.iter().map(ToString::to_string).collect();
+    let mut runs = vec![];
+    for model in models {
+        let mut recipe = recipe.clone();
+        recipe.model = recipe.model.named(model);
+        prepared.info.config = recipe.model.clone();
+        let model_folder = RunFolder(folder.0.join(model.to_string()));
+        let resume = format!(
+            "smallvit compare --resume {} --models {}",
+            folder.0.display(),
+            names.join(",")
+        );
+        let done = model_run(&recipe, &prepared, &model_folder, &run, &data, &stop, resume)?;
+        draw_curves(&model_folder, &recipe, std::slice::from_ref(&done))?;
+        runs.push(done);
+    }
+    let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
+    write_result(&folder.result(), &results)?;
+    draw_curves(&folder, &recipe, &runs)?;
+    print_results(&results, &folder, &run);
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! One file a command: it parses, calls the library and prints. Results go to standard output,
+//! progress and errors to standard error.
+
+mod compare;
+mod data;
+mod evaluate;
+mod import;
+mod options;
+mod predict;
+mod progress;
+mod recipes;
+mod show;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Train Vision Transformers from scratch on small image sets.
+///
+/// Without a data set of yours, begin with `smallvit compare`: it trains a plain ViT and an
+/// SL-ViT (with Shifted Patch Tokenization and Locality Self-Attention, arXiv 2112.13492) on
+/// pictures that come with the program.
+#[derive(Parser)]
+#[command(name = "smallvit", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train several models from the same seed and compare them.
+    Compare(compare::Arguments),
+    /// Train one model, or go on with a run.
+    Train(train::Arguments),
+    /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
+    Evaluate(evaluate::Arguments),
+    /// Say what is in pictures.
+    Predict(predict::Arguments),
+    /// Draw what the program does to images and learning rates.
+    #[command(subcommand)]
+    Show(show::Command),
+    /// List, fetch and inspect data sets.
+    #[command(subcommand)]
+    Data(data::Command),
+    /// List the built-in recipes, or print one.
+    Recipes(recipes::Arguments),
+    /// Bring in a model from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
+    /// Print a script that completes this program's commands in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+pub fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Compare(arguments) => compare::run(arguments),
+        Command::Train(arguments) => train::run(arguments),
+        Command::Evaluate(arguments) => evaluate::run(arguments),
+        Command::Predict(arguments) => predict::run(arguments),
+        Command::Show(command) => show::run(command),
+        Command::Data(command) => data::run(command),
+        Command::Recipes(arguments) => recipes::run(arguments),
+        Command::Import(command) => import::run(command),
+        Command::Completions { shell } => {
+            let mut script = vec![];
+            clap_complete::generate(shell, &mut Arguments::command(), "smallvit", &mut script);
+            print(String::from_utf8_lossy(&script));
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("smallvit: {error}");
+            if !error.remedy().is_empty() {
+                eprintln!("  {}", error.remedy());
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Prints to standard output. That its reader has gone (`smallvit recipes | head -1`) is no
+/// error.
+fn print(text: impl std::fmt::Display) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{}", text.to_string().trim_end());
+}

@@ -1,0 +1,184 @@
+//! What several commands share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use smallvit::data::Dataset;
+use smallvit::data::source::{self, LoadOptions, Spec};
+use smallvit::train::recipe::Recipe;
+use smallvit::{Error, Result};
+
+/// Where images come from.
+#[derive(Args, Clone)]
+pub struct DataOptions {
+    /// cifar100, cifar10, fashion-mnist, mnist, sign-digits or folder:PATH.
+    #[arg(long, value_name = "SET")]
+    pub data: Option<String>,
+    /// Where a copy of the data set lies; otherwise it is looked for and fetched.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Refuse a folder with an image that does not decode, instead of passing over it.
+    #[arg(long)]
+    pub strict: bool,
+    /// Never download.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+impl DataOptions {
+    /// Loads a data set; a folder's images are brought to `folder_size` pixels a side.
+    pub fn load(&self, set: &str, folder_size: usize) -> Result<Dataset> {
+        let spec: Spec = set.parse()?;
+        let options = LoadOptions {
+            data_dir: self.data_dir.clone(),
+            folder_size,
+            strict: self.strict,
+            may_fetch: !self.offline,
+            mirror: None,
+        };
+        let bar = download_bar();
+        let dataset = source::load(&spec, &options, &mut |file, done, total| {
+            show_download(&bar, file, done, total);
+        })?;
+        bar.finish_and_clear();
+        for skipped in dataset.skipped.iter().take(5) {
+            eprintln!("passed over {skipped}");
+        }
+        if !dataset.skipped.is_empty() {
+            eprintln!(
+                "passed over {} files in all; --strict refuses such a folder",
+                dataset.skipped.len()
+            );
+        }
+        Ok(dataset)
+    }
+}
+
+/// A bar for bytes that come in.
+pub fn download_bar() -> ProgressBar {
+    let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
+    ProgressBar::no_length()
+        .with_style(ProgressStyle::with_template(style).expect("the template is well-formed"))
+}
+
+/// Moves the bar.
+pub fn show_download(bar: &ProgressBar, file: &str, done: u64, total: Option<u64>) {
+    bar.set_message(file.to_owned());
+    if let Some(total) = total {
+        bar.set_length(total);
+    }
+    bar.set_position(done);
+}
+
+/// Which recipe, with which changes.
+#[derive(Args, Clone)]
+pub struct RecipeOptions {
+    /// A built-in recipe (see `smallvit recipes`) or a TOML file [default: quickstart].
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// Override a field of the recipe, for example train.epochs=5; may be repeated.
+    #[arg(long = "set", value_name = "FIELD=VALUE")]
+    pub settings: Vec<String>,
+    /// The seed of every random draw; short for --set train.seed=N.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl RecipeOptions {
+    /// The recipe with its changes; `data` is `--data`.
+    pub fn load(&self, data: Option<&str>) -> Result<Recipe> {
+        let name = match (&self.recipe, data) {
+            (Some(name), _) => name,
+            // The seed's own data with the seed's own recipe.
+            (None, Some("cifar100" | "cifar10")) => "keras-2022",
+            (None, _) => "quickstart",
+        };
+        let mut settings = self.settings.clone();
+        settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        // As TOML text, so that no path is taken for anything but a string.
+        settings.extend(data.map(|set| format!("data.set={}", toml::Value::from(set))));
+        Recipe::load(name, &settings)
+    }
+}
+
+/// How a run works and tells.
+#[derive(Args, Clone)]
+pub struct RunOptions {
+    /// Where the run is written [default: runs/<time>-<recipe>-<data>].
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Threads [default: one a core].
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Say nothing but the result.
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the result as JSON, and progress as JSON lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunOptions {
+    /// The threads to use.
+    pub fn threads(&self) -> usize {
+        threads(self.threads)
+    }
+
+    /// The folder of a new run; it must not hold another.
+    pub fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => {
+                let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+                let safe = |name: &str| -> String {
+                    let tail = name.rsplit(['/', '\\']).find(|part| !part.is_empty());
+                    let keep = |c: char| if c.is_alphanumeric() { c } else { '-' };
+                    tail.unwrap_or("data").chars().map(keep).collect()
+                };
+                let (recipe, data) = (safe(&recipe.name), safe(&recipe.data.set));
+                Path::new("runs").join(format!("{time}-{recipe}-{data}"))
+            }
+        };
+        if out.join("recipe.toml").exists() || out.join("result.json").exists() {
+            return Err(Error::recipe(
+                "--out",
+                format!("{} already holds a run", out.display()),
+                "choose another folder, or go on with it: --resume DIR",
+            ));
+        }
+        std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
+        Ok(out)
+    }
+}
+
+/// One a core, if nothing else is asked for.
+pub fn threads(asked: Option<usize>) -> usize {
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+}
+
+/// A flag that Ctrl-C sets, once; a second Ctrl-C ends the program at once.
+pub fn stop_flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    let handler = move || {
+        if set.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nfinishing the step and saving; once more to stop at once");
+    };
+    if ctrlc::set_handler(handler).is_err() {
+        eprintln!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
+    }
+    flag
+}
+
+/// Pixels a side to which a folder's images are brought.
+pub fn folder_size(recipe: &Recipe) -> usize {
+    match recipe.data.folder_size {
+        0 => recipe.model.image_size,
+        size => size,
+    }
+}

@@ -1,0 +1,130 @@
+//! What is seen of a run while it works: on a terminal one live line a step and one that stays an
+//! epoch, elsewhere a line an epoch.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use smallvit::report::table;
+use smallvit::train::checkpoint::State;
+use smallvit::train::fit::Observer;
+use smallvit::train::history::Epoch;
+use smallvit::train::metrics::Metrics;
+use smallvit::train::recipe::Recipe;
+
+use super::options::RunOptions;
+
+/// Tells of one model's run.
+pub struct Progress {
+    label: String,
+    how: How,
+    bar: Option<ProgressBar>,
+    epochs: u64,
+    steps: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum How {
+    Quiet,
+    Json,
+    Plain,
+    Live,
+}
+
+impl Progress {
+    /// For the model with this name.
+    pub fn new(label: impl ToString, options: &RunOptions) -> Self {
+        let how = match options {
+            RunOptions { quiet: true, .. } => How::Quiet,
+            RunOptions { json: true, .. } => How::Json,
+            _ if std::io::stderr().is_terminal() => How::Live,
+            _ => How::Plain,
+        };
+        Self {
+            label: label.to_string(),
+            how,
+            bar: None,
+            epochs: 0,
+            steps: 0,
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn begin(&mut self, recipe: &Recipe, steps: u64, parameters: u64, from: &State) {
+        (self.epochs, self.steps) = (recipe.train.epochs, steps);
+        let go_on = match from.step {
+            0 => String::new(),
+            step => format!(", going on after step {step}"),
+        };
+        if matches!(self.how, How::Live | How::Plain) {
+            eprintln!(
+                "{}: {} parameters, {} epochs of {} steps{go_on}",
+                self.label,
+                table::count(parameters),
+                self.epochs,
+                steps
+            );
+        }
+    }
+
+    fn step(&mut self, epoch: u64, step: u64, seconds: f64, metrics: &Metrics) {
+        if self.how != How::Live {
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let style = "{prefix} {pos}/{len} {bar:24} ETA {eta} {msg}";
+            let style = ProgressStyle::with_template(style).expect("the template is well-formed");
+            let bar = ProgressBar::new(self.steps).with_style(style.progress_chars("━━─"));
+            bar.set_prefix(format!("epoch {epoch}/{}", self.epochs));
+            bar.enable_steady_tick(Duration::from_millis(500));
+            bar
+        });
+        bar.set_position(step);
+        bar.set_message(format!(
+            "{}/step - loss {:.4} - top-1 {:.2} % - top-5 {:.2} %",
+            table::seconds(seconds),
+            metrics.loss,
+            metrics.top1,
+            metrics.top5
+        ));
+    }
+
+    fn epoch(&mut self, epoch: &Epoch) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        match self.how {
+            How::Quiet => {}
+            How::Json => {
+                let line = serde_json::json!({ "model": self.label, "epoch": epoch });
+                eprintln!("{line}");
+            }
+            How::Plain | How::Live => {
+                let (t, v) = (epoch.train, epoch.validation);
+                eprintln!(
+                    "{} epoch {}/{}: {}, {:.0} images/s - loss {:.4}, top-1 {:.2} % - \
+                     validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
+                    self.label,
+                    epoch.epoch,
+                    self.epochs,
+                    table::seconds(epoch.seconds),
+                    epoch.images_per_second,
+                    t.loss,
+                    t.top1,
+                    v.loss,
+                    v.top1,
+                    v.top5
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.abandon();
+        }
+    }
+}

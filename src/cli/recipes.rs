@@ -1,0 +1,31 @@
+//! `smallvit recipes`.
+
+use clap::Args;
+use smallvit::Result;
+use smallvit::train::recipe::{BUILT_IN, Recipe};
+
+/// List the built-in recipes, or print one.
+#[derive(Args)]
+pub struct Arguments {
+    /// Print this recipe with its documentation.
+    name: Option<String>,
+    /// Print every field, defaults included.
+    #[arg(long, requires = "name")]
+    full: bool,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let Some(name) = arguments.name else {
+        for (name, text) in BUILT_IN {
+            let first = text.lines().next().unwrap_or_default();
+            super::print(format!("{name:20}{}", first.trim_start_matches("# ")));
+        }
+        return Ok(());
+    };
+    let recipe = Recipe::load(&name, &[])?;
+    match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+        Some((_, text)) if !arguments.full => super::print(text),
+        _ => super::print(recipe.to_toml()),
+    }
+    Ok(())
+}

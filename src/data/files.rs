@@ -1,0 +1,185 @@
+//! Named files of a data set, from a folder or from inside a `.tar.gz` archive.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+
+use crate::error::{Error, Result};
+
+/// More than any file that belongs to a known data set (CIFAR-100's `train`: 155 MB), and a bound
+/// on what a few bytes of malicious gzip can unfold to.
+const LARGEST: u64 = 1 << 29;
+
+/// Where a data set's files lie.
+pub(super) enum Files {
+    /// Side by side in a folder.
+    Folder(PathBuf),
+    /// In memory, taken from this archive.
+    Archive(PathBuf, BTreeMap<String, Vec<u8>>),
+}
+
+impl Files {
+    /// Opens a folder, or unpacks the files with these names from an archive into memory.
+    pub fn open(path: &Path, wanted: &[&str]) -> Result<Self> {
+        if path.is_dir() {
+            return Ok(Self::Folder(path.to_path_buf()));
+        }
+        let entries = unpack(path, wanted)?;
+        Ok(Self::Archive(path.to_path_buf(), entries))
+    }
+
+    /// The whole file; `None` where there is no such file.
+    pub fn get(&mut self, name: &str) -> Result<Option<Vec<u8>>> {
+        match self {
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                match fs::read(&path) {
+                    Ok(bytes) => Ok(Some(bytes)),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(Error::io("read", path)(error)),
+                }
+            }
+            Self::Archive(_, entries) => Ok(entries.remove(name)),
+        }
+    }
+
+    /// The whole file, which must be there.
+    pub fn need(&mut self, name: &str) -> Result<Vec<u8>> {
+        let bytes = self.get(name)?;
+        bytes.ok_or_else(|| {
+            let remedy =
+                "the copy is incomplete: fetch the data set again, or point to a whole one";
+            Error::data(self.place(name), "this file is missing", remedy)
+        })
+    }
+
+    /// A file's name for its reader.
+    pub fn place(&self, name: &str) -> String {
+        match self {
+            Self::Folder(folder) => folder.join(name).display().to_string(),
+            Self::Archive(archive, _) => format!("{name} in {}", archive.display()),
+        }
+    }
+}
+
+/// The regular files among an archive's entries that have one of these names, whichever folder
+/// of the archive they lie in. Nothing is written, so no entry's path can lead anywhere; links are
+/// no regular files.
+pub(super) fn unpack(archive: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let file = File::open(archive).map_err(Error::io("read", archive))?;
+    let mut tar = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
+    let mut found = BTreeMap::new();
+    let broken = |error: io::Error| {
+        Error::data(
+            archive.display(),
+            format!("the archive cannot be unpacked: {error}"),
+            "it is damaged or incomplete: delete it and fetch it again",
+        )
+    };
+    for entry in tar.entries().map_err(broken)? {
+        let entry = entry.map_err(broken)?;
+        let path = entry.path().map_err(broken)?;
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(&name) = wanted.iter().find(|&&wanted| Some(wanted) == name) else {
+            continue;
+        };
+        if !entry.header().entry_type().is_file() {
+            continue;
+        }
+        let size = entry.size();
+        if size > LARGEST {
+            let error = format!("{name} claims to be {size} bytes long");
+            return Err(broken(io::Error::other(error)));
+        }
+        let mut bytes = Vec::new();
+        entry
+            .take(LARGEST)
+            .read_to_end(&mut bytes)
+            .map_err(broken)?;
+        if (bytes.len() as u64) < size {
+            let error = format!("{name} ends after {} of {size} bytes", bytes.len());
+            return Err(broken(io::Error::other(error)));
+        }
+        found.insert(name.to_owned(), bytes);
+    }
+    Ok(found)
+}
+
+/// The file's bytes, unfolded if they are gzipped; never more than `limit` of them.
+pub(super) fn gunzip(bytes: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes);
+    }
+    let mut unfolded = Vec::new();
+    flate2::read::MultiGzDecoder::new(&bytes[..])
+        .take(limit)
+        .read_to_end(&mut unfolded)?;
+    Ok(unfolded)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+
+    /// A `.tar.gz` with these files.
+    pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            // Written by hand: the crate itself refuses to write a path that leads outside.
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            tar.append(&header, *bytes).unwrap();
+        }
+        tar.into_inner().unwrap().finish().unwrap()
+    }
+
+    #[test]
+    fn only_wanted_regular_files_come_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.tar.gz");
+        let bytes = archive(&[
+            ("set/train", b"one"),
+            ("../../evil", b"two"),
+            ("../../test", b"three"),
+        ]);
+        fs::write(&path, &bytes).unwrap();
+        let found = unpack(&path, &["train", "test", "meta"]).unwrap();
+        assert_eq!(found["train"], b"one");
+        // The name is wanted; where it wished to lie is of no account.
+        assert_eq!(found["test"], b"three");
+        assert_eq!(found.len(), 2);
+
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        tar.append_link(&mut header, "set/train", "/etc/passwd")
+            .unwrap();
+        let linked = tar.into_inner().unwrap().finish().unwrap();
+        fs::write(&path, linked).unwrap();
+        assert!(unpack(&path, &["train"]).unwrap().is_empty());
+
+        fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let error = unpack(&path, &["train", "test"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be unpacked"), "{error}");
+        fs::write(&path, b"<html>404</html>").unwrap();
+        assert!(unpack(&path, &["train"]).is_err());
+    }
+
+    #[test]
+    fn gunzip_stops_at_its_limit() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        io::Write::write_all(&mut encoder, &vec![0; 1 << 20]).unwrap();
+        let bytes = encoder.finish().unwrap();
+        assert_eq!(gunzip(bytes.clone(), 1000).unwrap().len(), 1000);
+        assert_eq!(gunzip(bytes, u64::MAX).unwrap().len(), 1 << 20);
+        assert_eq!(gunzip(vec![1, 2, 3], 10).unwrap(), [1, 2, 3]);
+    }
+}

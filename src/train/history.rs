@@ -1,0 +1,60 @@
+//! What a run has done, an epoch a row.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::metrics::Metrics;
+use crate::error::Result;
+use crate::model::file::write_atomically;
+
+/// One epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Counted from 1.
+    pub epoch: u64,
+    /// Steps taken since the beginning of the run.
+    pub step: u64,
+    /// Learning rate of the epoch's last step.
+    pub learning_rate: f64,
+    /// Over the augmented training images, each before the step it took part in.
+    pub train: Metrics,
+    /// Over the validation images, after the epoch.
+    pub validation: Metrics,
+    /// Time of the epoch, validation included.
+    pub seconds: f64,
+    /// Training images a second, validation excluded.
+    pub images_per_second: f64,
+}
+
+/// Writes `history.csv`.
+pub fn write(path: &Path, epochs: &[Epoch]) -> Result<()> {
+    let mut csv = String::from(
+        "epoch,step,learning_rate,loss,top1,top5,val_loss,val_top1,val_top5,seconds,\
+         images_per_second\n",
+    );
+    for e in epochs {
+        let (t, v) = (e.train, e.validation);
+        csv += &format!(
+            "{},{},{},{},{},{},{},{},{},{:.3},{:.1}\n",
+            e.epoch,
+            e.step,
+            e.learning_rate,
+            t.loss,
+            t.top1,
+            t.top5,
+            v.loss,
+            v.top1,
+            v.top5,
+            e.seconds,
+            e.images_per_second
+        );
+    }
+    write_atomically(path, csv.as_bytes())
+}
+
+/// The epoch with the highest validation top-1, the first among equals: where it stands.
+pub fn best(epochs: &[Epoch]) -> Option<usize> {
+    let top1 = |i: &usize| epochs[*i].validation.top1;
+    (0..epochs.len()).reduce(|best, i| if top1(&i) > top1(&best) { i } else { best })
+}
