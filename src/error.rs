@@ -17,7 +17,9 @@ pub enum Error {
     Recipe {
         /// The field or flag, as its user wrote it: `train.epochs`, `--data`.
         field: String,
+        /// What is wrong with it.
         problem: String,
+        /// What to do about it.
         remedy: String,
     },
     /// Images or labels that cannot be used.
@@ -25,39 +27,57 @@ pub enum Error {
     Data {
         /// The file, and the record or byte inside it where that is known.
         place: String,
+        /// What is wrong with it.
         problem: String,
+        /// What to do about it.
         remedy: String,
     },
     /// A model file, checkpoint or run folder that cannot be used.
     #[error("{place}: {problem}")]
     Model {
+        /// The file or folder.
         place: String,
+        /// What is wrong with it.
         problem: String,
+        /// What to do about it.
         remedy: String,
     },
     /// A download that did not end well.
     #[error("downloading {url}: {problem}")]
     Download {
+        /// What was being fetched.
         url: String,
+        /// What is wrong with it.
         problem: String,
+        /// What to do about it.
         remedy: String,
     },
     /// The loss stopped being a number.
     #[error("{place}: {problem}")]
     Diverged {
+        /// The epoch and step.
         place: String,
+        /// What is wrong with it.
         problem: String,
+        /// What to do about it.
         remedy: String,
     },
     /// The user asked the program to stop, and everything was saved.
     #[error("stopped {place}")]
-    Interrupted { place: String, remedy: String },
+    Interrupted {
+        /// The epoch and step, and that all is saved.
+        place: String,
+        /// The command that goes on.
+        remedy: String,
+    },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// A verb: "read", "write", "create".
         action: &'static str,
+        /// The file or folder.
         path: PathBuf,
+        /// The system's own words.
         source: io::Error,
     },
 }

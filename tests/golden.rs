@@ -26,7 +26,9 @@ struct Fixture {
 
 impl Fixture {
     fn read(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(name);
         let bytes = std::fs::read(path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().clone().unwrap_or_default();
@@ -34,23 +36,40 @@ impl Fixture {
             floats: BTreeMap::new(),
             labels: vec![],
             pixels: vec![],
-            config: metadata.get("config").map_or(Value::Null, |c| serde_json::from_str(c).unwrap()),
+            config: metadata
+                .get("config")
+                .map_or(Value::Null, |c| serde_json::from_str(c).unwrap()),
         };
         for (name, view) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
             match view.dtype() {
                 safetensors::Dtype::F32 => {
-                    let values = view.data().chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()));
-                    let array = Array { shape: view.shape().to_vec(), values: values.collect() };
+                    let values = view
+                        .data()
+                        .chunks(4)
+                        .map(|b| f32::from_le_bytes(b.try_into().unwrap()));
+                    let array = Array {
+                        shape: view.shape().to_vec(),
+                        values: values.collect(),
+                    };
                     fixture.floats.insert(name, array);
                 }
                 safetensors::Dtype::U8 => fixture.pixels = view.data().to_vec(),
                 _ if name.ends_with("labels") => {
-                    let ints = view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+                    let ints = view
+                        .data()
+                        .chunks(8)
+                        .map(|b| i64::from_le_bytes(b.try_into().unwrap()));
                     fixture.labels = ints.map(|i| i as u32).collect();
                 }
                 _ => {
-                    let values = view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32);
-                    let array = Array { shape: view.shape().to_vec(), values: values.collect() };
+                    let values = view
+                        .data()
+                        .chunks(8)
+                        .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f32);
+                    let array = Array {
+                        shape: view.shape().to_vec(),
+                        values: values.collect(),
+                    };
                     fixture.floats.insert(name, array);
                 }
             }
@@ -59,7 +78,11 @@ impl Fixture {
     }
 
     fn get(&self, name: &str) -> &[f32] {
-        &self.floats.get(name).unwrap_or_else(|| panic!("{name}")).values
+        &self
+            .floats
+            .get(name)
+            .unwrap_or_else(|| panic!("{name}"))
+            .values
     }
 
     fn group(&self, prefix: &str) -> Arrays {
@@ -76,13 +99,19 @@ fn difference(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     assert!(found.iter().all(|x| x.is_finite()));
     let scale = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-    let most = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+    let most = found
+        .iter()
+        .zip(expected)
+        .fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
     f64::from(most) / f64::from(scale).max(f64::MIN_POSITIVE)
 }
 
 fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
     let difference = difference(found, expected);
-    assert!(difference <= tolerance, "{what}: {difference:.2e} > {tolerance:.0e}");
+    assert!(
+        difference <= tolerance,
+        "{what}: {difference:.2e} > {tolerance:.0e}"
+    );
 }
 
 fn model_config(config: &Value, shifted: bool) -> ModelConfig {
@@ -92,8 +121,16 @@ fn model_config(config: &Value, shifted: bool) -> ModelConfig {
         list.iter().map(|n| n.as_u64().unwrap() as usize).collect()
     };
     ModelConfig {
-        tokenizer: if shifted { Tokenization::Shifted } else { Tokenization::Plain },
-        attention: if shifted { AttentionKind::Locality } else { AttentionKind::Plain },
+        tokenizer: if shifted {
+            Tokenization::Shifted
+        } else {
+            Tokenization::Plain
+        },
+        attention: if shifted {
+            AttentionKind::Locality
+        } else {
+            AttentionKind::Plain
+        },
         image_size: number("image_size"),
         patch_size: number("patch_size"),
         dim: number("projection_dim"),
@@ -122,7 +159,11 @@ fn model_equals_keras(name: &str, shifted: bool) {
         variance: fixture.get("normalization.variance").to_vec(),
     };
     let mut resized = vec![0.0; images * preprocess.output_len()];
-    for (pixels, out) in fixture.pixels.chunks(16 * 16 * 3).zip(resized.chunks_mut(preprocess.output_len())) {
+    for (pixels, out) in fixture
+        .pixels
+        .chunks(16 * 16 * 3)
+        .zip(resized.chunks_mut(preprocess.output_len()))
+    {
         preprocess.apply(pixels, out);
     }
     assert_close("resized", &resized, fixture.get("activation.resized"), 1e-5);
@@ -131,13 +172,22 @@ fn model_equals_keras(name: &str, shifted: bool) {
     let mut model = weights::load(model, &fixture.group("weights."), name).unwrap();
     let size = config.image_size;
     let workers = Workers::new(2, 4).unwrap();
-    let batch = Batch { images: resized.clone(), labels: fixture.labels.clone() };
-    let input: Tensor<4> = Tensor::from_data(TensorData::new(resized, [images, size, size, 3]), &device);
+    let batch = Batch {
+        images: resized.clone(),
+        labels: fixture.labels.clone(),
+    };
+    let input: Tensor<4> =
+        Tensor::from_data(TensorData::new(resized, [images, size, size, 3]), &device);
 
     // Every activation.
     let mut pass = Pass::inference().traced();
     let logits = model.forward(input.clone(), &mut pass);
-    assert_close("logits", &Array::of(logits).values, fixture.get("activation.logits"), 1e-4);
+    assert_close(
+        "logits",
+        &Array::of(logits).values,
+        fixture.get("activation.logits"),
+        1e-4,
+    );
     let trace = pass.into_trace();
     assert_eq!(trace.len(), 3 + 2 * config.depth);
     for (name, value) in trace {
@@ -192,7 +242,11 @@ fn model_equals_keras(name: &str, shifted: bool) {
         assert_close(name, found, &expected.values, 1e-4);
         // The change itself, too: at 1e-3 a step it is small beside most weights.
         let change = |values: &[f32]| -> Vec<f32> {
-            values.iter().zip(&start[name].values).map(|(a, b)| a - b).collect()
+            values
+                .iter()
+                .zip(&start[name].values)
+                .map(|(a, b)| a - b)
+                .collect()
         };
         assert_close(name, &change(found), &change(&expected.values), 2e-3);
     }
@@ -218,11 +272,17 @@ fn rotation_and_zoom_equal_keras() {
             let affine = affine_of(number);
             let rows = &fixture.get(&format!("{kind}.affine"))[8 * number..];
             for (found, expected) in affine.column.iter().chain(&affine.row).zip(rows) {
-                assert!((found - expected).abs() < 1e-5, "{kind} {number}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-5,
+                    "{kind} {number}: {found} {expected}"
+                );
             }
             let found = affine::transform(image, [24, 24, 3], &affine);
             for (found, expected) in found.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-4, "{kind} {number}: {found} {expected}");
+                assert!(
+                    (found - expected).abs() < 1e-4,
+                    "{kind} {number}: {found} {expected}"
+                );
             }
         }
     };
@@ -238,7 +298,12 @@ fn rotation_and_zoom_equal_keras() {
 fn resizing_equals_keras() {
     let fixture = Fixture::read("pipeline.safetensors");
     let mut found = vec![0.0; 72 * 72 * 3];
-    resize::bilinear(fixture.get("resize.32to72.input"), [32, 32, 3], [72, 72], &mut found);
+    resize::bilinear(
+        fixture.get("resize.32to72.input"),
+        [32, 32, 3],
+        [72, 72],
+        &mut found,
+    );
     for (found, expected) in found.iter().zip(fixture.get("resize.32to72.output")) {
         assert!((found - expected).abs() < 1e-4);
     }
@@ -257,7 +322,10 @@ fn the_schedule_equals_keras() {
     let steps = fixture.get("warmup_cosine.steps");
     for (&step, &expected) in steps.iter().zip(fixture.get("warmup_cosine.rates")) {
         // Keras computes in float32: its rates carry errors of 1e-7 of the peak.
-        assert!((schedule.rate(step as u64) - f64::from(expected)).abs() < 2e-10, "{step}");
+        assert!(
+            (schedule.rate(step as u64) - f64::from(expected)).abs() < 2e-10,
+            "{step}"
+        );
     }
 }
 
@@ -270,6 +338,12 @@ fn loss_and_accuracies_equal_keras() {
     assert_close("loss", &[loss], fixture.get("metrics.loss"), 1e-6);
     let mut sums = Sums::default();
     sums.add(f64::from(loss), logits, &fixture.labels);
-    assert_eq!(sums.means().top1, f64::from(100.0 * fixture.get("metrics.top1")[0]));
-    assert_eq!(sums.means().top5, f64::from(100.0 * fixture.get("metrics.top5")[0]));
+    assert_eq!(
+        sums.means().top1,
+        f64::from(100.0 * fixture.get("metrics.top1")[0])
+    );
+    assert_eq!(
+        sums.means().top5,
+        f64::from(100.0 * fixture.get("metrics.top5")[0])
+    );
 }

@@ -34,7 +34,11 @@ impl Affine {
 }
 
 /// The image seen through `affine`: `[row, column, channel]` → the same shape.
-pub fn transform(image: &[f32], [height, width, channels]: [usize; 3], affine: &Affine) -> Vec<f32> {
+pub fn transform(
+    image: &[f32],
+    [height, width, channels]: [usize; 3],
+    affine: &Affine,
+) -> Vec<f32> {
     let mut output = vec![0.0; image.len()];
     let [a0, a1, a2] = affine.column;
     let [b0, b1, b2] = affine.row;
@@ -47,9 +51,8 @@ pub fn transform(image: &[f32], [height, width, channels]: [usize; 3], affine: &
             let (left, top) = (column as usize, row as usize);
             let (right, bottom) = ((left + 1).min(width - 1), (top + 1).min(height - 1));
             let (u, v) = (column - left as f32, row - top as f32);
-            let [nw, ne, sw, se] =
-                [(top, left), (top, right), (bottom, left), (bottom, right)]
-                    .map(|(row, column)| &image[(row * width + column) * channels..][..channels]);
+            let [nw, ne, sw, se] = [(top, left), (top, right), (bottom, left), (bottom, right)]
+                .map(|(row, column)| &image[(row * width + column) * channels..][..channels]);
             for (c, out) in out.iter_mut().enumerate() {
                 let above = nw[c] * (1.0 - u) + ne[c] * u;
                 let below = sw[c] * (1.0 - u) + se[c] * u;
@@ -67,7 +70,11 @@ fn reflect(position: f32, length: usize) -> f32 {
     let period = 2.0 * length;
     // The axis with its mirror image, shifted so that it runs over [0, 2 · length).
     let shifted = (position + 0.5).rem_euclid(period);
-    let inside = if shifted < length { shifted } else { period - shifted };
+    let inside = if shifted < length {
+        shifted
+    } else {
+        period - shifted
+    };
     (inside - 0.5).clamp(0.0, length - 1.0)
 }
 

@@ -87,12 +87,7 @@ impl Preprocess {
         }
         let mut normalised = vec![0.0; pixels.len()];
         self.normalise(pixels, &mut normalised);
-        resize::bilinear(
-            &normalised,
-            [height, width, channels],
-            [size, size],
-            output,
-        );
+        resize::bilinear(&normalised, [height, width, channels], [size, size], output);
     }
 
     fn normalise(&self, pixels: &[u8], output: &mut [f32]) {
@@ -144,10 +139,7 @@ pub fn flip_horizontally(image: &mut [f32], width: usize, channels: usize) {
     for row in image.chunks_exact_mut(width * channels) {
         for column in 0..width / 2 {
             for c in 0..channels {
-                row.swap(
-                    column * channels + c,
-                    (width - 1 - column) * channels + c,
-                );
+                row.swap(column * channels + c, (width - 1 - column) * channels + c);
             }
         }
     }
@@ -160,11 +152,15 @@ mod tests {
 
     #[test]
     fn flipping_mirrors_columns_and_keeps_channels_together() {
-        let mut image = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0];
+        let mut image = vec![
+            1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0,
+        ];
         flip_horizontally(&mut image, 3, 2);
         assert_eq!(
             image,
-            [5.0, 6.0, 3.0, 4.0, 1.0, 2.0, 11.0, 12.0, 9.0, 10.0, 7.0, 8.0]
+            [
+                5.0, 6.0, 3.0, 4.0, 1.0, 2.0, 11.0, 12.0, 9.0, 10.0, 7.0, 8.0
+            ]
         );
     }
 

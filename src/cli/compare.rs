@@ -85,7 +85,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
             folder.0.display(),
             names.join(",")
         );
-        let done = model_run(&recipe, &prepared, &model_folder, &run, &data, &stop, resume)?;
+        let done = model_run(
+            &recipe,
+            &prepared,
+            &model_folder,
+            &run,
+            &data,
+            &stop,
+            resume,
+        )?;
         draw_curves(&model_folder, &recipe, std::slice::from_ref(&done))?;
         runs.push(done);
     }

@@ -40,8 +40,8 @@ impl DataOptions {
             mirror: None,
         };
         let bar = download_bar();
-        let dataset = source::load(&spec, &options, &mut |file, done, total| {
-            show_download(&bar, file, done, total);
+        let dataset = source::load(&spec, &options, &mut |done, total| {
+            show_download(&bar, set, done, total);
         })?;
         bar.finish_and_clear();
         for skipped in dataset.skipped.iter().take(5) {

@@ -160,9 +160,24 @@ pub fn draw_curves(
             .collect::<Vec<_>>()
             .join("  ·  "),
         panels: vec![
-            panel("Loss", Axis::Fitted, |e| e.validation.loss, Some(|e| e.train.loss)),
-            panel("Top-1, %", Axis::Percent, |e| e.validation.top1, Some(|e| e.train.top1)),
-            panel("Top-5, %", Axis::Percent, |e| e.validation.top5, Some(|e| e.train.top5)),
+            panel(
+                "Loss",
+                Axis::Fitted,
+                |e| e.validation.loss,
+                Some(|e| e.train.loss),
+            ),
+            panel(
+                "Top-1, %",
+                Axis::Percent,
+                |e| e.validation.top1,
+                Some(|e| e.train.top1),
+            ),
+            panel(
+                "Top-5, %",
+                Axis::Percent,
+                |e| e.validation.top5,
+                Some(|e| e.train.top5),
+            ),
             panel("Learning rate", Axis::FromZero, |e| e.learning_rate, None),
         ],
         columns: 2,

@@ -4,7 +4,7 @@
 //! *Binary*: a file is records without gaps; a record is one byte of label (CIFAR-10) or two
 //! (CIFAR-100: coarse, fine), then 3,072 bytes of pixels. *Python*: a file is a pickled dict with
 //! `data`, 3,072 columns of pixels, and `labels` or `fine_labels`; it is read by an interpreter
-//! that can run nothing ([`pickle`](super::pickle)). In both, an image's pixels are planar: 1,024
+//! that can run nothing ([`pickle`]). In both, an image's pixels are planar: 1,024
 //! red, 1,024 green, 1,024 blue bytes, each row by row.
 
 use std::path::Path;

@@ -33,7 +33,7 @@ pub enum Checksum<'a> {
 struct Patience {
     /// For a connection, and for the next bytes of one.
     silence: Duration,
-    /// Attempts in a row that bring nothing new.
+    /// Attempts in a row that get no further than one before them.
     attempts: u32,
     /// Before the second attempt; doubled before each one after that.
     pause: Duration,
@@ -354,11 +354,14 @@ pub(super) mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::{Arc, Mutex};
 
+    /// A request's path and `Range`.
+    type Request = (String, Option<String>);
+
     /// An HTTP server on loopback, for as long as it is needed.
     pub struct Server {
         pub url: String,
-        /// The requests so far: path and `Range`.
-        pub requests: Arc<Mutex<Vec<(String, Option<String>)>>>,
+        /// The requests so far.
+        pub requests: Arc<Mutex<Vec<Request>>>,
     }
 
     impl Server {
@@ -547,7 +550,7 @@ pub(super) mod tests {
         let error = fetch(&server, &dest, None).unwrap_err();
         assert!(error.to_string().contains("after 3 attempts"), "{error}");
         assert_eq!(length(&beside(&dest, "part")), 50_000);
-        assert_eq!(server.ranges().len(), 4);
+        assert_eq!(server.ranges().len(), 3);
     }
 
     #[test]

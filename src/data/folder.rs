@@ -268,7 +268,7 @@ impl Reader {
 }
 
 /// One file → `size`×`size` RGB.
-fn decode(path: &Path, size: u32) -> ImageResult<RgbImage> {
+pub fn decode(path: &Path, size: u32) -> ImageResult<RgbImage> {
     // Many a .jpg is a PNG: the content counts. The reader's limits refuse decompression bombs.
     let reader = ImageReader::open(path)?.with_guessed_format()?;
     let mut decoder = reader.into_decoder()?;

@@ -96,10 +96,11 @@ impl Attention {
             scores = scores.mask_fill(diagonal, MASKED);
         }
         let probabilities = pass.dropout(activation::softmax(scores, 3), self.dropout);
-        let attended = probabilities
-            .matmul(value)
-            .swap_dims(1, 2)
-            .reshape([images, tokens, self.heads * self.key_dim]);
+        let attended = probabilities.matmul(value).swap_dims(1, 2).reshape([
+            images,
+            tokens,
+            self.heads * self.key_dim,
+        ]);
         self.output.forward(attended)
     }
 }

@@ -112,8 +112,7 @@ impl Contents {
                 "take another checkpoint, or train again; a run folder keeps `best` and `last`",
             )
         };
-        let invalid =
-            |error| broken(format!("this is not a whole safetensors file ({error})"));
+        let invalid = |error| broken(format!("this is not a whole safetensors file ({error})"));
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let file = SafeTensors::deserialize(&bytes).map_err(invalid)?;

@@ -227,7 +227,10 @@ mod tests {
         let kept = long.iter().filter(|&&m| m > 0.0).count() as f64 / 400_000.0;
         // Deviation of the mean: 0.0005; five of them.
         assert!((kept - 0.9).abs() < 0.0025, "{kept}");
-        assert!(long.iter().all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-6));
+        assert!(
+            long.iter()
+                .all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-6)
+        );
         assert_eq!(long[..1003], mask(99, 1003));
         assert_ne!(long[..1003], mask(98, 1003));
     }

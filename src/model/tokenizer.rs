@@ -77,12 +77,10 @@ fn shift(images: Tensor<4>, by: usize, up: bool, left: bool) -> Tensor<4> {
     let [n, height, width, channels] = images.dims();
     let (rows, row_padding) = moved(by, height, up);
     let (columns, column_padding) = moved(by, width, left);
-    images
-        .slice([0..n, rows, columns, 0..channels])
-        .pad(
-            [(0, 0), row_padding, column_padding, (0, 0)],
-            PadMode::Constant(0.0),
-        )
+    images.slice([0..n, rows, columns, 0..channels]).pad(
+        [(0, 0), row_padding, column_padding, (0, 0)],
+        PadMode::Constant(0.0),
+    )
 }
 
 /// Which part of an axis stays in sight, and the zeros before and after it.

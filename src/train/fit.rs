@@ -202,9 +202,7 @@ impl Run<'_> {
                 model = optimizer.step(model, outcome.gradients, rate);
                 state.step += 1;
                 state.epoch_steps += 1;
-                state
-                    .sums
-                    .add(outcome.loss, &outcome.logits, &batch.labels);
+                state.sums.add(outcome.loss, &outcome.logits, &batch.labels);
                 let seconds = began.elapsed().as_secs_f64();
                 state.step_seconds.push(seconds as f32);
                 events.scalar(state.step, "step/loss", outcome.loss)?;
@@ -463,7 +461,11 @@ fn peak_memory() -> Option<u64> {
         use nix::sys::resource::{UsageWho, getrusage};
         let most = getrusage(UsageWho::RUSAGE_SELF).ok()?.max_rss() as u64;
         // Kilobytes everywhere but on Apple's systems.
-        Some(if cfg!(target_vendor = "apple") { most } else { most * 1024 })
+        Some(if cfg!(target_vendor = "apple") {
+            most
+        } else {
+            most * 1024
+        })
     }
     #[cfg(not(unix))]
     None

@@ -14,7 +14,10 @@ pub fn cross_entropy(logits: Tensor<2>, labels: &[u32], smoothing: f64) -> Tenso
     for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
         row[label as usize] = (1.0 - smoothing) as f32 + off;
     }
-    let targets = Tensor::from_data(TensorData::new(targets, [images, classes]), &logits.device());
+    let targets = Tensor::from_data(
+        TensorData::new(targets, [images, classes]),
+        &logits.device(),
+    );
     let log_probabilities = activation::log_softmax(logits, 1);
     (log_probabilities * targets).sum() / -(images as f32)
 }

@@ -177,7 +177,11 @@ fn clip(gradients: &Gradients, most: f64) -> Option<f64> {
         return None;
     }
     let square = |gradient: &Tensor<1>| {
-        f64::from((gradient.clone() * gradient.clone()).sum().into_scalar::<f32>())
+        f64::from(
+            (gradient.clone() * gradient.clone())
+                .sum()
+                .into_scalar::<f32>(),
+        )
     };
     let norm = gradients.values().map(square).sum::<f64>().sqrt();
     (norm > most).then_some(most / norm)
@@ -216,8 +220,7 @@ impl MapParameter for Step<'_> {
         let square = gradient.clone() * gradient;
         let second = second.clone() + (square - second) * (1.0 - self.config.beta2);
         let delta = first.clone() * self.alpha / (second.clone().sqrt() + self.config.epsilon);
-        self.moments
-            .insert(name.into(), Moments { first, second });
+        self.moments.insert(name.into(), Moments { first, second });
         (value - delta).reshape(shape)
     }
 }

@@ -169,15 +169,13 @@ impl Recipe {
         }
         let mut whole = defaults();
         merge(&mut whole, table, "")?;
-        let recipe: Self = whole
-            .try_into()
-            .map_err(|error: toml::de::Error| {
-                Error::recipe(
-                    name_or_file,
-                    error.to_string().trim_end().replace('\n', " "),
-                    "`smallvit recipes` lists the fields and their values",
-                )
-            })?;
+        let recipe: Self = whole.try_into().map_err(|error: toml::de::Error| {
+            Error::recipe(
+                name_or_file,
+                error.to_string().trim_end().replace('\n', " "),
+                "`smallvit recipes` lists the fields and their values",
+            )
+        })?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -221,9 +219,8 @@ impl Recipe {
         self.model.check()?;
         self.augment.check()?;
         let train = &self.train;
-        let refuse = |field: &str, problem: String, remedy: &str| {
-            Err(Error::recipe(field, problem, remedy))
-        };
+        let refuse =
+            |field: &str, problem: String, remedy: &str| Err(Error::recipe(field, problem, remedy));
         for (field, value) in [
             ("train.epochs", train.epochs),
             ("train.batch", train.batch as u64),
@@ -235,20 +232,42 @@ impl Recipe {
         }
         for (field, value, above_zero, most) in [
             ("train.learning_rate", train.learning_rate, true, 100.0),
-            ("train.warmup_rate", train.warmup_rate, false, train.learning_rate),
+            (
+                "train.warmup_rate",
+                train.warmup_rate,
+                false,
+                train.learning_rate,
+            ),
             ("train.warmup_epochs", train.warmup_epochs, false, 1e9),
             ("train.schedule_length", train.schedule_length, true, 1e6),
             ("train.epsilon", train.epsilon, true, 1.0),
             ("train.weight_decay", train.weight_decay, false, 100.0),
             ("train.clip_norm", train.clip_norm, false, 1e12),
-            ("train.checkpoint_minutes", train.checkpoint_minutes, true, 1e9),
+            (
+                "train.checkpoint_minutes",
+                train.checkpoint_minutes,
+                true,
+                1e9,
+            ),
         ] {
             let low_enough = value <= most;
-            let high_enough = if above_zero { value > 0.0 } else { value >= 0.0 };
+            let high_enough = if above_zero {
+                value > 0.0
+            } else {
+                value >= 0.0
+            };
             if !(low_enough && high_enough) {
-                let least = if above_zero { "more than 0" } else { "0 or more" };
+                let least = if above_zero {
+                    "more than 0"
+                } else {
+                    "0 or more"
+                };
                 let remedy = format!("choose {least}, and at most {most}");
-                return Err(Error::recipe(field, format!("{value} is out of range"), remedy));
+                return Err(Error::recipe(
+                    field,
+                    format!("{value} is out of range"),
+                    remedy,
+                ));
             }
         }
         for (field, value) in [
@@ -425,14 +444,22 @@ mod tests {
         for (name, text) in BUILT_IN {
             let recipe = Recipe::load(name, &[]).unwrap();
             assert_eq!(recipe.name, name);
-            assert!(text.starts_with("# "), "{name} opens with its documentation");
+            assert!(
+                text.starts_with("# "),
+                "{name} opens with its documentation"
+            );
             assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe);
         }
     }
 
     #[test]
     fn settings_override_fields() {
-        let settings = ["train.epochs=3", "model.mlp=[32, 16]", "model.dim=16", "data.set=cifar10"];
+        let settings = [
+            "train.epochs=3",
+            "model.mlp=[32, 16]",
+            "model.dim=16",
+            "data.set=cifar10",
+        ];
         let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
         let recipe = Recipe::load("keras-2022", &settings).unwrap();
         assert_eq!(recipe.train.epochs, 3);
@@ -443,7 +470,11 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name_with_a_remedy() {
         for (settings, field, remedy) in [
-            (&["train.epoch=5"][..], "train.epoch:", "did you mean train.epochs?"),
+            (
+                &["train.epoch=5"][..],
+                "train.epoch:",
+                "did you mean train.epochs?",
+            ),
             (&["train.batch=0"], "train.batch:", "1 or more"),
             (&["model.patch_size=7"], "model.patch_size:", "divides 72"),
             (
@@ -452,7 +483,11 @@ mod tests {
                 "50 or less",
             ),
             (&["train.epochs=many"], "train.epochs:", "integer"),
-            (&["train.learning_rate=nan"], "train.learning_rate:", "more than 0"),
+            (
+                &["train.learning_rate=nan"],
+                "train.learning_rate:",
+                "more than 0",
+            ),
             (&["model.mlp=[128, 32]"], "model.mlp:", "[128, 64]"),
             (&["model.dropout=1.0"], "model.dropout:", "less than 1"),
             (&["augment.zoom=1.5"], "augment.zoom:", "less than 1"),

@@ -176,7 +176,10 @@ pub fn device() -> Device {
 
 fn input(images: &[f32], [h, w, c]: [usize; 3], first: usize, count: usize) -> Tensor<4> {
     let pixels = &images[first * h * w * c..][..count * h * w * c];
-    Tensor::from_data(TensorData::new(pixels.to_vec(), [count, h, w, c]), &device())
+    Tensor::from_data(
+        TensorData::new(pixels.to_vec(), [count, h, w, c]),
+        &device(),
+    )
 }
 
 struct OwnLeaves;
@@ -208,4 +211,3 @@ pub fn gradients_of(model: &Vit, mut gradients: burn::tensor::Gradients) -> Grad
     weights::for_each(model, &mut collect);
     collect.flat
 }
-

@@ -1,0 +1,236 @@
+//! `smallvit evaluate`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use smallvit::model::file;
+use smallvit::report::{confusion, table};
+use smallvit::train::fit::{RunFolder, each_batch};
+use smallvit::train::metrics::{Sums, probabilities, rank};
+use smallvit::train::prepare::Prepared;
+use smallvit::train::recipe::Recipe;
+use smallvit::train::workers::{self, Workers};
+use smallvit::{Error, Result};
+
+use super::options::{self, DataOptions};
+
+/// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
+#[derive(Args)]
+pub struct Arguments {
+    /// A run folder, or a model's safetensors file.
+    model: PathBuf,
+    #[command(flatten)]
+    data: DataOptions,
+    /// Which images.
+    #[arg(long, value_enum, default_value_t = Part::Test)]
+    split: Part,
+    #[command(flatten)]
+    which: Which,
+    /// Where the confusion matrix is drawn [default: confusion.png in the run folder, or here].
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Threads [default: one a core].
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Print the numbers as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which weights of a run.
+#[derive(Args)]
+pub struct Which {
+    /// Of a run folder: the weights of the best or of the last epoch.
+    #[arg(long, value_enum, default_value_t = Checkpoint::Best)]
+    pub checkpoint: Checkpoint,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Checkpoint {
+    Best,
+    Last,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    Test,
+    Validation,
+}
+
+impl Which {
+    /// The model file that a path means: itself, or the run folder's.
+    pub fn file(&self, path: &Path) -> Result<PathBuf> {
+        if !path.is_dir() {
+            return Ok(path.to_path_buf());
+        }
+        let run = RunFolder(path.to_path_buf());
+        let file = match self.checkpoint {
+            Checkpoint::Best => run.best(),
+            Checkpoint::Last => run.last(),
+        };
+        let imported = path.join("model.safetensors");
+        if file.exists() {
+            Ok(file)
+        } else if imported.exists() {
+            Ok(imported)
+        } else {
+            let inner = ["sl-vit", "vit"].map(|name| path.join(name));
+            let remedy = match inner.iter().find(|folder| folder.is_dir()) {
+                Some(folder) => {
+                    format!("a comparison holds a run a model: try {}", folder.display())
+                }
+                None => {
+                    "give the folder of a run that has finished an epoch, or a model file".into()
+                }
+            };
+            Err(Error::model(
+                path.display(),
+                "there is no model in it",
+                remedy,
+            ))
+        }
+    }
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    let path = arguments.which.file(&arguments.model)?;
+    let (info, model) = file::open(&path, &workers::device())?;
+    let recipe_file = RunFolder(arguments.model.clone()).recipe();
+    let recipe = if recipe_file.exists() {
+        Some(Recipe::restore(&recipe_file)?)
+    } else {
+        None
+    };
+    let set = match (&arguments.data.data, &recipe) {
+        (Some(set), _) => set.clone(),
+        (None, Some(recipe)) => recipe.data.set.clone(),
+        (None, None) => {
+            return Err(Error::recipe(
+                "--data",
+                "a single model file does not say what to evaluate it on",
+                "add --data SET",
+            ));
+        }
+    };
+    let mut recipe = recipe.unwrap_or_default();
+    recipe.model = info.config.clone();
+    let dataset = arguments.data.load(&set, info.input[0])?;
+    let prepared = Prepared::new(dataset, &recipe)?;
+    if prepared.info.classes != info.classes || prepared.info.input != info.input {
+        return Err(Error::recipe(
+            "--data",
+            format!(
+                "{set} has {} classes and images of {:?}, the model was trained for {} and {:?}",
+                prepared.info.classes.len(),
+                prepared.info.input,
+                info.classes.len(),
+                info.input
+            ),
+            "evaluate it on images of the kind it was trained on; their classes must have the \
+             same names",
+        ));
+    }
+    let part = match arguments.split {
+        Part::Test => &prepared.test,
+        Part::Validation => &prepared.validation,
+    };
+
+    let classes = info.classes.len();
+    let mut sums = Sums::default();
+    let mut confused = vec![0u64; classes * classes];
+    let mut top5 = vec![0u64; classes];
+    let workers = Workers::new(
+        options::threads(arguments.threads),
+        recipe.train.micro_batch,
+    )?;
+    let size = info.config.image_size;
+    let shape = [size, size, info.input[2]];
+    let preprocess = std::sync::Arc::new(info.preprocess());
+    each_batch(
+        &workers,
+        &model,
+        part,
+        &preprocess,
+        shape,
+        |logits, labels| {
+            for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
+                let probability = probabilities(logits)[label as usize];
+                sums.add(-probability.ln(), logits, &[label]);
+                let first = (0..classes).find(|&class| rank(logits, class) == Some(0));
+                confused[label as usize * classes + first.unwrap_or_default()] += 1;
+                top5[label as usize] += u64::from(rank(logits, label as usize) < Some(5));
+            }
+        },
+    );
+    let means = sums.means();
+    let counts = |class: usize| &confused[class * classes..][..classes];
+    let recall = |class: usize| {
+        let all: u64 = counts(class).iter().sum();
+        (all, 100.0 * counts(class)[class] as f64 / all as f64)
+    };
+    let precision = |class: usize| {
+        let all: u64 = (0..classes).map(|other| counts(other)[class]).sum();
+        100.0 * counts(class)[class] as f64 / all as f64
+    };
+    if arguments.json {
+        let per_class: Vec<_> = (0..classes)
+            .map(|class| {
+                let (images, recall) = recall(class);
+                serde_json::json!({
+                    "class": info.classes[class], "images": images, "top1": recall,
+                    "top5": 100.0 * top5[class] as f64 / images as f64,
+                    "precision": precision(class),
+                })
+            })
+            .collect();
+        super::print(serde_json::json!({
+            "images": sums.images, "loss": means.loss, "top1": means.top1, "top5": means.top5,
+            "classes": per_class, "confusion": confused,
+        }));
+    } else {
+        let percent = |value: f64| {
+            if value.is_nan() {
+                "–".into()
+            } else {
+                format!("{value:.2} %")
+            }
+        };
+        let rows: Vec<Vec<String>> = (0..classes)
+            .map(|class| {
+                let (images, recall) = recall(class);
+                vec![
+                    info.classes[class].clone(),
+                    images.to_string(),
+                    percent(recall),
+                    percent(100.0 * top5[class] as f64 / images as f64),
+                    percent(precision(class)),
+                ]
+            })
+            .collect();
+        super::print(table::plain(
+            &["class", "images", "top-1", "top-5", "precision"],
+            &rows,
+        ));
+        super::print(format!(
+            "\n{} on {} images of {set}: loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
+            info.config.name(),
+            sums.images,
+            means.loss,
+            means.top1,
+            means.top5
+        ));
+    }
+    let picture = arguments.out.unwrap_or_else(|| {
+        let folder = arguments
+            .model
+            .is_dir()
+            .then_some(arguments.model.as_path());
+        folder.unwrap_or(Path::new(".")).join("confusion.png")
+    });
+    let title = format!("{} on {set}: top-1 {:.2} %", info.config.name(), means.top1);
+    confusion::draw(&title, &info.classes, &confused, &picture)?;
+    if !arguments.json {
+        super::print(format!("the confusion matrix is in {}", picture.display()));
+    }
+    Ok(())
+}

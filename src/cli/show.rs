@@ -1,0 +1,254 @@
+//! `smallvit show`: pictures of what the program does.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Tensor, TensorData};
+use clap::{Args, Subcommand};
+use smallvit::augment::{augment, resize};
+use smallvit::data::Dataset;
+use smallvit::model::tokenizer::{SHIFTS, patches, shifted_patches};
+use smallvit::random::{Purpose, Stream};
+use smallvit::report::curves::{self, Axis, Figure, Panel, Series};
+use smallvit::report::sheet::{self, PatchPanel, SheetImage};
+use smallvit::report::{ascii, table};
+use smallvit::train::prepare::Prepared;
+use smallvit::train::recipe::Recipe;
+use smallvit::train::workers;
+use smallvit::{Error, Result};
+
+use super::options::{self, DataOptions, RecipeOptions};
+
+/// Draw what the program does to images and learning rates.
+#[derive(Subcommand)]
+pub enum Command {
+    /// An image, its vanilla patches, and the patches of its five shifted versions.
+    Patches(Shown),
+    /// Augmented samples beside their originals.
+    Augment(Shown),
+    /// The learning rate over the steps.
+    Schedule(ScheduleArguments),
+}
+
+#[derive(Args)]
+pub struct Shown {
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    #[command(flatten)]
+    data: DataOptions,
+    /// The number of a training image [default: drawn with the seed].
+    #[arg(long, value_name = "N")]
+    index: Option<usize>,
+    /// The picture to write [default: patches.png or augment.png].
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ScheduleArguments {
+    #[command(flatten)]
+    recipe: RecipeOptions,
+    /// Steps an epoch [default: those of the recipe's data set].
+    #[arg(long, value_name = "N")]
+    steps_per_epoch: Option<u64>,
+    #[command(flatten)]
+    data: DataOptions,
+    /// The picture to write.
+    #[arg(long, short, value_name = "FILE", default_value = "schedule.png")]
+    out: PathBuf,
+}
+
+pub fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Patches(shown) => {
+            let out = shown.out.clone().unwrap_or("patches.png".into());
+            show_patches(&shown, &out)
+        }
+        Command::Augment(shown) => {
+            let out = shown.out.clone().unwrap_or("augment.png".into());
+            show_augment(&shown, &out)
+        }
+        Command::Schedule(arguments) => show_schedule(&arguments),
+    }
+}
+
+impl Shown {
+    fn load(&self) -> Result<(Recipe, Dataset)> {
+        let recipe = self.recipe.load(self.data.data.as_deref())?;
+        let dataset = self
+            .data
+            .load(&recipe.data.set, options::folder_size(&recipe))?;
+        Ok((recipe, dataset))
+    }
+
+    /// `count` numbers of training images, the first as asked for.
+    fn indices(&self, recipe: &Recipe, images: usize, count: usize) -> Result<Vec<usize>> {
+        if let Some(index) = self.index.filter(|&index| index >= images) {
+            return Err(Error::recipe(
+                "--index",
+                format!("there is no image {index}"),
+                format!("choose 0 to {}", images.saturating_sub(1)),
+            ));
+        }
+        let mut stream = Stream::new(recipe.train.seed, Purpose::Show, 0, 0);
+        let drawn = std::iter::repeat_with(|| stream.below(images));
+        Ok(self.index.into_iter().chain(drawn).take(count).collect())
+    }
+}
+
+fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
+    let (recipe, dataset) = shown.load()?;
+    let images = &dataset.train.images;
+    let index = shown.indices(&recipe, images.len(), 1)?[0];
+    let (size, patch, channels) = (
+        recipe.model.image_size,
+        recipe.model.patch_size,
+        images.channels,
+    );
+    let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
+    let mut resized = vec![0.0; size * size * channels];
+    let shape = [images.height, images.width, channels];
+    resize::bilinear(&pixels, shape, [size, size], &mut resized);
+
+    let bytes = |values: &[f32]| -> Vec<u8> {
+        values
+            .iter()
+            .map(|v| v.round().clamp(0.0, 255.0) as u8)
+            .collect()
+    };
+    let numbers = |tensor: Tensor<3>| smallvit::model::weights::Array::of(tensor).values;
+    let image = || -> Tensor<4> {
+        let data = TensorData::new(resized.clone(), [1, size, size, channels]);
+        Tensor::from_data(data, &workers::device())
+    };
+    let grid = size / patch;
+    let panel = |title: &str, pixels: Vec<u8>| PatchPanel {
+        title: title.into(),
+        rows: grid,
+        columns: grid,
+        patch,
+        channels,
+        pixels,
+    };
+    let mut panels = vec![
+        PatchPanel {
+            title: "IMAGE".into(),
+            rows: 1,
+            columns: 1,
+            patch: size,
+            channels,
+            pixels: bytes(&resized),
+        },
+        panel("VANILLA", bytes(&numbers(patches(image(), patch)))),
+    ];
+    // Each pixel of a shifted patch holds the five versions' channels one after another.
+    let shifted = bytes(&numbers(shifted_patches(image(), patch)));
+    let names = std::iter::once("original").chain(SHIFTS);
+    for (version, name) in names.enumerate() {
+        let of_version = |pixel: &[u8]| pixel[version * channels..][..channels].to_vec();
+        let pixels = shifted.chunks_exact(5 * channels).flat_map(of_version);
+        panels.push(panel(&name.to_uppercase(), pixels.collect()));
+    }
+    let class = &dataset.classes[dataset.train.labels[index] as usize];
+    let title = format!(
+        "{} image {index}, “{class}”: what a token sees",
+        dataset.name
+    );
+    sheet::draw_patches(&title, &panels, 4, (288 / size).max(1), out)?;
+    super::print(format!("{}: {}", out.display(), title));
+    Ok(())
+}
+
+fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
+    const ROWS: usize = 6;
+    const VARIANTS: usize = 7;
+    let (recipe, dataset) = shown.load()?;
+    let images = &dataset.train.images;
+    let indices = shown.indices(&recipe, images.len(), ROWS)?;
+    let (size, channels) = (recipe.model.image_size, images.channels);
+    let mut cells = vec![];
+    for index in indices {
+        let class = &dataset.classes[dataset.train.labels[index] as usize];
+        let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
+        let shape = [images.height, images.width, channels];
+        for variant in 0..=VARIANTS {
+            let mut image = vec![0.0; size * size * channels];
+            resize::bilinear(&pixels, shape, [size, size], &mut image);
+            let mut caption = format!("{class} ({index})");
+            if variant > 0 {
+                caption = format!("epoch {variant}");
+                let epoch = variant as u64 - 1;
+                let seed = recipe.train.seed;
+                let mut stream = Stream::new(seed, Purpose::Augment, epoch, index as u64);
+                augment(&mut image, size, channels, &recipe.augment, &mut stream);
+            }
+            cells.push(SheetImage {
+                caption,
+                height: size,
+                width: size,
+                channels,
+                pixels: image
+                    .iter()
+                    .map(|v| v.round().clamp(0.0, 255.0) as u8)
+                    .collect(),
+            });
+        }
+    }
+    let title = format!("{} as {} augments it", dataset.name, recipe.name);
+    sheet::draw_images(&title, &cells, VARIANTS + 1, (128 / size).max(1), out)?;
+    super::print(format!("{}: {title}", out.display()));
+    Ok(())
+}
+
+fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
+    let recipe = arguments.recipe.load(arguments.data.data.as_deref())?;
+    let steps_per_epoch = match arguments.steps_per_epoch {
+        Some(steps) => steps.max(1),
+        None => {
+            let size = options::folder_size(&recipe);
+            let dataset = arguments.data.load(&recipe.data.set, size)?;
+            let prepared = Prepared::new(dataset, &recipe)?;
+            prepared.train.samples.len().div_ceil(recipe.train.batch) as u64
+        }
+    };
+    let schedule = recipe.schedule(steps_per_epoch);
+    let steps = steps_per_epoch * recipe.train.epochs;
+    let rate = |step: u64| schedule.rate(step);
+    let points = 400.min(steps);
+    let at = |i: u64| i * (steps - 1) / (points - 1).max(1);
+    let series = Series {
+        label: recipe.name.clone(),
+        points: (0..points).map(|i| (at(i) as f64, rate(at(i)))).collect(),
+        ..Series::default()
+    };
+    let figure = Figure {
+        title: format!("Learning rate of {}", recipe.name),
+        subtitle: format!(
+            "{steps_per_epoch} steps an epoch, {} epochs",
+            recipe.train.epochs
+        ),
+        panels: vec![Panel {
+            x_label: "step".into(),
+            y_axis: Axis::FromZero,
+            series: vec![series],
+            ..Panel::default()
+        }],
+        ..Figure::default()
+    };
+    curves::draw(&figure, &arguments.out)?;
+    let rates: Vec<f64> = (0..points).map(|i| rate(at(i))).collect();
+    super::print(ascii::sparkline(&rates, 60));
+    let rows: Vec<Vec<String>> = (0..=10)
+        .map(|tenth| (steps - 1) * tenth / 10)
+        .map(|step| {
+            let epoch = step / steps_per_epoch + 1;
+            vec![
+                epoch.to_string(),
+                step.to_string(),
+                format!("{:.3e}", rate(step)),
+            ]
+        })
+        .collect();
+    super::print(table::plain(&["epoch", "step", "rate"], &rows));
+    super::print(format!("\nthe picture is in {}", arguments.out.display()));
+    Ok(())
+}
