@@ -1,0 +1,406 @@
+//! The program from outside: what a person at the keyboard sees, and what is on disk afterwards.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A model that trains in a second or two.
+const TINY: [&str; 12] = [
+    "model.patch_size=8",
+    "model.dim=8",
+    "model.depth=1",
+    "model.heads=2",
+    "model.key_dim=4",
+    "model.mlp=[16, 8]",
+    "model.head=[16]",
+    "model.dropout=0.1",
+    "train.epochs=3",
+    "train.warmup_epochs=1",
+    "train.batch=128",
+    "train.micro_batch=32",
+];
+
+fn smallvit(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smallvit"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("SMALLVIT_CACHE", folder.join("cache"))
+        .env("KERAS_HOME", folder.join("keras"))
+        .stdin(Stdio::null());
+    command
+}
+
+fn tiny(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = smallvit(folder, arguments);
+    for setting in TINY {
+        command.args(["--set", setting]);
+    }
+    command
+}
+
+fn run(mut command: Command) -> Output {
+    command.output().unwrap()
+}
+
+fn succeeds(command: Command) -> String {
+    let output = run(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The message of a command that must fail, in a person's words and without a panic.
+fn fails(command: Command, code: i32) -> String {
+    let output = run(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    assert!(error.contains("smallvit: "), "{error}");
+    error
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+/// The history without its times, which no two runs share.
+fn history(run: &Path) -> String {
+    let csv = fs::read_to_string(run.join("history.csv")).unwrap();
+    let columns = csv.lines().map(|line| line.rsplitn(3, ',').last().unwrap());
+    columns.collect::<Vec<_>>().join("\n")
+}
+
+/// Every weight and moment of a checkpoint, as bytes, and its best model's.
+fn arrays(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut all = vec![];
+    for name in ["last", "best"] {
+        let path = run.join(format!("checkpoints/{name}.safetensors"));
+        let bytes = fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors: Vec<_> = file
+            .tensors()
+            .into_iter()
+            .map(|(tensor, view)| (format!("{name} {tensor}"), view.data().to_vec()))
+            .collect();
+        tensors.sort();
+        all.extend(tensors);
+    }
+    all
+}
+
+#[test]
+fn compare_trains_both_models_and_leaves_everything_in_the_run_folder() {
+    let dir = TempDir::new().unwrap();
+    let out = succeeds(tiny(dir.path(), &["compare", "--out", "run"]));
+    assert!(out.contains("sl-vit") && out.contains("test top-1"), "{out}");
+    let run = dir.path().join("run");
+    let result = json(&run.join("result.json"));
+    let models = result["models"].as_array().unwrap();
+    assert_eq!(models.len(), 2);
+    for model in models {
+        for key in [
+            "model", "parameters", "recipe", "data", "seed", "epochs", "best_epoch", "val_top1",
+            "val_top5", "test_top1", "test_top5", "seconds", "seconds_per_step",
+            "peak_rss_bytes", "version",
+        ] {
+            assert!(!model[key].is_null() || key == "peak_rss_bytes", "{key}");
+        }
+        // Three short epochs are far above chance, 10 %, and the test set has 411 images.
+        let correct = model["test_top1"].as_f64().unwrap() * 411.0 / 100.0;
+        assert!((correct - correct.round()).abs() < 1e-6);
+        let name = model["model"].as_str().unwrap();
+        assert_eq!(history(&run.join(name)).lines().count(), 4);
+        assert!(run.join(name).join("curves.png").exists());
+    }
+    // Every head of every layer aside, SPT's layer norm and LSA's temperature are the difference.
+    let parameters = |i: usize| models[i]["parameters"].as_u64().unwrap();
+    let patch = 8 * 8 * 3;
+    assert_eq!(parameters(1) - parameters(0), 4 * patch * 8 + 2 * 5 * patch + 1);
+    assert!(image::open(run.join("curves.png")).unwrap().width() > 600);
+    // The folder is a run's already: nothing is overwritten.
+    let message = fails(tiny(dir.path(), &["compare", "--out", "run"]), 2);
+    assert!(message.contains("already holds a run"), "{message}");
+}
+
+#[test]
+fn a_run_does_not_depend_on_the_number_of_threads() {
+    let dir = TempDir::new().unwrap();
+    for threads in ["1", "2", "3"] {
+        let arguments = ["train", "--quiet", "--threads", threads, "--out", threads];
+        succeeds(tiny(dir.path(), &arguments));
+    }
+    let one = dir.path().join("1");
+    for threads in ["2", "3"] {
+        let other = dir.path().join(threads);
+        assert_eq!(history(&one), history(&other));
+        assert!(arrays(&one) == arrays(&other), "weights differ");
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
+    let dir = TempDir::new().unwrap();
+    let settings = ["--set", "train.epochs=6", "--set", "train.checkpoint_minutes=0.002"];
+    let train = |out: &str| {
+        let mut command = tiny(dir.path(), &["train", "--quiet", "--out", out]);
+        command.args(settings);
+        command
+    };
+    let began = Instant::now();
+    succeeds(train("whole"));
+    let whole_time = began.elapsed();
+
+    // Killed again and again at moments spread over the run, with nothing to tell it beforehand.
+    let mut kills = 0;
+    let mut child = train("broken").spawn().unwrap();
+    for part in [0.35, 0.2, 0.3, 0.15, 0.4] {
+        std::thread::sleep(whole_time.mul_f64(part) + Duration::from_millis(3));
+        if child.try_wait().unwrap().is_some() {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        child = smallvit(dir.path(), &["train", "--quiet", "--resume", "broken"])
+            .spawn()
+            .unwrap();
+    }
+    assert!(child.wait().unwrap().success());
+    assert!(kills > 0);
+    let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
+    assert_eq!(history(&whole), history(&broken));
+    assert!(arrays(&whole) == arrays(&broken), "weights differ");
+    let result = |run: &Path| json(&run.join("result.json"))["models"][0]["test_top1"].clone();
+    assert_eq!(result(&whole), result(&broken));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_says_how_to_go_on() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--out", "run"]);
+    command.args(["--set", "train.epochs=1000"]).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let last = dir.path().join("run/checkpoints/last.safetensors");
+    while !last.exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(error.contains("smallvit train --resume run"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_leaves_the_old_checkpoint_whole() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    command.args(["--set", "train.epochs=1"]);
+    succeeds(command);
+    let run = dir.path().join("run");
+    let last = run.join("checkpoints/last.safetensors");
+    let before = fs::read(&last).unwrap();
+    // Go on for one more epoch, with the checkpoint's temporary file on a full device.
+    fs::remove_file(run.join("result.json")).unwrap();
+    let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
+    fs::write(run.join("recipe.toml"), recipe.replace("epochs = 1\n", "epochs = 2\n")).unwrap();
+    for name in ["last", "best"] {
+        let temporary = run.join(format!("checkpoints/{name}.safetensors.tmp"));
+        std::os::unix::fs::symlink("/dev/full", temporary).unwrap();
+    }
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    assert!(message.contains("no room left"), "{message}");
+    assert_eq!(fs::read(&last).unwrap(), before);
+    // With room again, it goes on.
+    for name in ["last", "best"] {
+        let _ = fs::remove_file(run.join(format!("checkpoints/{name}.safetensors.tmp")));
+    }
+    succeeds(smallvit(dir.path(), &["train", "--quiet", "--resume", "run"]));
+    assert_eq!(history(&run).lines().count(), 3);
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    command.args(["--set", "train.epochs=1"]);
+    succeeds(command);
+    let run = dir.path().join("run");
+    let before = fs::read(run.join("checkpoints/last.safetensors")).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
+    let wild = recipe
+        .replace("epochs = 1\n", "epochs = 2\n")
+        .replace("schedule = \"warmup-cosine\"", "schedule = \"constant\"")
+        .replace("epsilon = 1e-7", "epsilon = 1e-30")
+        .replace("weight_decay = 0.05", "weight_decay = 100.0")
+        .replace("decay_scale = \"learning-rate\"", "decay_scale = \"none\"");
+    assert_ne!(wild, recipe);
+    fs::write(run.join("recipe.toml"), wild).unwrap();
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    assert!(message.contains("not a number") && message.contains("learning_rate"), "{message}");
+    assert_eq!(fs::read(run.join("checkpoints/last.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn an_imported_keras_model_predicts_what_keras_predicted() {
+    let dir = TempDir::new().unwrap();
+    for name in ["vit", "sl_vit"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures")
+            .join(format!("{name}.safetensors"));
+        succeeds(smallvit(dir.path(), &["import", "keras", file.to_str().unwrap(), "-o", name]));
+        let bytes = fs::read(&file).unwrap();
+        let fixture = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let pixels = fixture.tensor("input.images").unwrap().data().to_vec();
+        let mut images: Vec<PathBuf> = vec![];
+        for (number, pixels) in pixels.chunks_exact(16 * 16 * 3).enumerate() {
+            let path = dir.path().join(format!("{number}.png"));
+            image::save_buffer(&path, pixels, 16, 16, image::ColorType::Rgb8).unwrap();
+            images.push(path);
+        }
+        let mut command = smallvit(dir.path(), &["predict", name, "--json"]);
+        command.args(&images);
+        let answer: Value = serde_json::from_str(&succeeds(command)).unwrap();
+        let logits = fixture.tensor("activation.logits").unwrap();
+        let expected = logits
+            .data()
+            .chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())));
+        let found = answer.as_array().unwrap().iter().flat_map(|image| {
+            assert_eq!(image["likeliest"].as_array().unwrap().len(), 5);
+            image["logits"].as_array().unwrap()
+        });
+        for (found, expected) in found.zip(expected) {
+            // Logits are of order 1; float32 through two blocks.
+            assert!((found.as_f64().unwrap() - expected).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_run_can_be_evaluated_and_predicts() {
+    let dir = TempDir::new().unwrap();
+    succeeds(tiny(dir.path(), &["train", "--quiet", "--out", "run"]));
+    let result = json(&dir.path().join("run/result.json"));
+    let out = succeeds(smallvit(dir.path(), &["evaluate", "run", "--json"]));
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(answer["top1"], result["models"][0]["test_top1"]);
+    assert_eq!(answer["images"], 411);
+    let confusion = answer["confusion"].as_array().unwrap();
+    assert_eq!(confusion.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), 411);
+    assert!(dir.path().join("run/confusion.png").exists());
+    // A single file, elsewhere, is all that a prediction needs; pictures may have any size.
+    fs::copy(
+        dir.path().join("run/checkpoints/best.safetensors"),
+        dir.path().join("alone.safetensors"),
+    )
+    .unwrap();
+    let grey = image::GrayImage::from_fn(70, 41, |x, y| image::Luma([(x * 3 + y) as u8]));
+    grey.save(dir.path().join("any.png")).unwrap();
+    let out = succeeds(smallvit(dir.path(), &["predict", "alone.safetensors", "any.png"]));
+    assert_eq!(out.matches(" %").count(), 5, "{out}");
+    let message = fails(smallvit(dir.path(), &["predict", "alone.safetensors", "none.png"]), 1);
+    assert!(message.contains("none.png"), "{message}");
+}
+
+#[test]
+fn bad_requests_are_refused_before_any_work() {
+    let dir = TempDir::new().unwrap();
+    let refused = |arguments: &[&str], code, parts: &[&str]| {
+        let message = fails(smallvit(dir.path(), arguments), code);
+        for part in parts {
+            assert!(message.contains(part), "{message}");
+        }
+    };
+    refused(&["train", "--set", "train.batch=0"], 2, &["train.batch", "1 or more"]);
+    refused(&["train", "--set", "train.epoch=1"], 2, &["train.epoch", "train.epochs"]);
+    refused(&["train", "--set", "model.patch_size=5"], 2, &["model.patch_size", "divides 32"]);
+    refused(&["train", "--set", "train.warmup_epochs=99"], 2, &["longer than the training"]);
+    refused(&["train", "--recipe", "quickstar"], 2, &["quickstart"]);
+    refused(&["train", "--data", "cifar"], 2, &["cifar10"]);
+    refused(&["train", "--data", "cifar100", "--offline"], 1, &["cifar100"]);
+    refused(&["train", "--resume", "nowhere"], 1, &["nowhere", "no run"]);
+    refused(&["evaluate", "nowhere.safetensors", "--data", "sign-digits"], 1, &["nowhere"]);
+    fs::write(dir.path().join("broken.safetensors"), b"not a model").unwrap();
+    refused(&["predict", "broken.safetensors", "x.png"], 1, &["safetensors"]);
+    assert!(!dir.path().join("runs").exists());
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_and_kept() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    command.args(["--set", "train.epochs=1"]);
+    succeeds(command);
+    let last = dir.path().join("run/checkpoints/last.safetensors");
+    fs::remove_file(dir.path().join("run/result.json")).unwrap();
+    let whole = fs::read(&last).unwrap();
+    for length in [0, 7, 100, whole.len() / 2, whole.len() - 1] {
+        fs::write(&last, &whole[..length]).unwrap();
+        fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+        assert_eq!(fs::read(&last).unwrap().len(), length);
+    }
+}
+
+#[test]
+fn folders_of_pictures_train_and_bad_pictures_are_named() {
+    let dir = TempDir::new().unwrap();
+    let picture = |path: &Path, value: u8| {
+        let image = image::RgbImage::from_fn(40, 30, |x, y| {
+            image::Rgb([value, (x * 5) as u8, (y * 7) as u8])
+        });
+        image.save(path).unwrap();
+    };
+    for (class, value) in [("dark", 20u8), ("light", 220)] {
+        let folder = dir.path().join("pictures").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        for number in 0..20u8 {
+            picture(&folder.join(format!("{number}.png")), value + number % 10);
+        }
+    }
+    fs::write(dir.path().join("pictures/dark/broken.png"), b"no picture").unwrap();
+    let data = ["--data", "folder:pictures", "--quiet"];
+    let mut command = tiny(dir.path(), &["train", "--out", "run"]);
+    command.args(data).args(["--set", "train.batch=8"]);
+    let output = run(command);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    assert!(error.contains("broken.png"), "{error}");
+    let mut command = tiny(dir.path(), &["train", "--out", "strict", "--strict"]);
+    command.args(data);
+    assert!(fails(command, 1).contains("broken.png"));
+    fs::create_dir_all(dir.path().join("one/only")).unwrap();
+    picture(&dir.path().join("one/only/a.png"), 1);
+    let mut command = tiny(dir.path(), &["train", "--out", "one-run"]);
+    command.args(["--data", "folder:one"]);
+    assert!(fails(command, 1).contains("class"));
+}
+
+#[test]
+fn pictures_lists_and_completions_come_out() {
+    let dir = TempDir::new().unwrap();
+    succeeds(smallvit(dir.path(), &["show", "patches", "--index", "3"]));
+    succeeds(smallvit(dir.path(), &["show", "augment", "--index", "3"]));
+    let out = succeeds(smallvit(dir.path(), &["show", "schedule"]));
+    assert!(out.contains("rate"), "{out}");
+    for name in ["patches.png", "augment.png", "schedule.png"] {
+        assert!(image::open(dir.path().join(name)).unwrap().width() > 300, "{name}");
+    }
+    let out = succeeds(smallvit(dir.path(), &["data", "list"]));
+    assert!(out.contains("cifar100") && out.contains("in the program"), "{out}");
+    let out = succeeds(smallvit(dir.path(), &["data", "info", "sign-digits"]));
+    assert!(out.contains("1,651") && out.contains("411"), "{out}");
+    let out = succeeds(smallvit(dir.path(), &["recipes"]));
+    assert!(out.contains("keras-2022-cosine"), "{out}");
+    assert!(succeeds(smallvit(dir.path(), &["recipes", "keras-3", "--full"])).contains("beta1"));
+    assert!(succeeds(smallvit(dir.path(), &["completions", "bash"])).contains("smallvit"));
+}
