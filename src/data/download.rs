@@ -53,9 +53,9 @@ impl Patience {
 /// called after each chunk, and while another process downloads the same file.
 ///
 /// # Errors
-/// [`Error::Download`] when the server refuses, the connection breaks again and again, the disk is
-/// full, or the checksum is wrong (what came is removed then); [`Error::Io`] when `dest` cannot be
-/// written.
+/// [`Error::Download`] when the server refuses, the connection breaks again and again, or the
+/// checksum is wrong (what came is removed then); [`Error::Data`] when the disk is full;
+/// [`Error::Io`] when `dest` cannot be written for another reason.
 pub fn download(
     url: &str,
     dest: &Path,
@@ -289,18 +289,7 @@ impl Download<'_> {
     }
 
     fn disk(&self, error: io::Error) -> Trouble {
-        let full = matches!(
-            error.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        );
-        Trouble::Lasting(match full {
-            true => self.error(
-                format!("there is no room left for {}", self.part.display()),
-                "free some space, or choose another folder with SMALLVIT_CACHE; the download goes \
-                 on from where it stopped",
-            ),
-            false => Error::io("write", &self.part)(error),
-        })
+        Trouble::Lasting(cannot_write(&self.part)(error))
     }
 
     fn error(&self, problem: String, remedy: &str) -> Error {
@@ -309,6 +298,19 @@ impl Download<'_> {
             problem,
             remedy: remedy.to_owned(),
         }
+    }
+}
+
+/// For `map_err`, of what goes to the cache: a full disk has a remedy of its own there.
+pub(super) fn cannot_write(path: &Path) -> impl FnOnce(io::Error) -> Error {
+    move |error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::data(
+            path.display(),
+            "there is no room left to write it",
+            "free some space, or choose another folder with SMALLVIT_CACHE; a download goes on \
+             from where it stopped",
+        ),
+        _ => Error::io("write", path)(error),
     }
 }
 

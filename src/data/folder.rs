@@ -11,11 +11,12 @@
 //! [`Dataset::skipped`].
 
 use std::fs;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageReader, ImageResult, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage};
 
 use super::{Dataset, Images, Split};
 use crate::error::{Error, Result};
@@ -267,10 +268,19 @@ impl Reader {
     }
 }
 
-/// One file → `size`×`size` RGB.
+/// One PNG or JPEG file → `size`×`size` RGB, as [`read`] does with each image.
+///
+/// # Errors
+/// When the file cannot be read, is no PNG or JPEG, ends too early, or claims more pixels than fit
+/// in 512 MiB.
 pub fn decode(path: &Path, size: u32) -> ImageResult<RgbImage> {
+    let bytes = fs::read(path)?;
     // Many a .jpg is a PNG: the content counts. The reader's limits refuse decompression bombs.
-    let reader = ImageReader::open(path)?.with_guessed_format()?;
+    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?;
+    if reader.format() == Some(ImageFormat::Jpeg) && is_cut_short(&bytes) {
+        let error = "the image ends before its last row";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error).into());
+    }
     let mut decoder = reader.into_decoder()?;
     Limits::default().reserve(decoder.total_bytes())?;
     let orientation = decoder.orientation()?;
@@ -284,6 +294,27 @@ pub fn decode(path: &Path, size: u32) -> ImageResult<RgbImage> {
         return Ok(image);
     }
     Ok(imageops::resize(&image, size, size, FilterType::CatmullRom))
+}
+
+/// Whether a JPEG lacks its end. The decoder would fill what is missing with grey and say nothing.
+fn is_cut_short(jpeg: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    // Segments, after the two bytes that start the file: 0xff, kind, length (with its own two
+    // bytes), content. A thumbnail with an end of its own lies inside of one.
+    let mut rest = &jpeg[jpeg.len().min(2)..];
+    while let [0xff, kind, high, low, ..] = *rest {
+        if kind == START_OF_SCAN {
+            // In what follows the byte 0xff stands only before a marker or a zero.
+            return !rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        let skip = match kind {
+            0xff => 1,
+            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
+        };
+        rest = rest.get(skip..).unwrap_or_default();
+    }
+    // Not even a scan, or no JPEG: the decoder says it better.
+    false
 }
 
 fn over_white(image: DynamicImage) -> RgbImage {
@@ -483,6 +514,24 @@ mod tests {
             error.contains("cat: no image of this class can be"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_jpeg_cut_short_is_damaged() {
+        let folder = flat();
+        let whole = fs::read(folder.path().join("cat/z.jpg")).unwrap();
+        // After an extra segment with the thumbnail's end in it.
+        let thumbnail = [&whole[..2], b"\xff\xe1\x00\x04\xff\xd9", &whole[2..]].concat();
+        for (number, bytes) in [&whole, &thumbnail].into_iter().enumerate() {
+            for keep in [20, bytes.len() / 2, bytes.len() - 2] {
+                let name = format!("dog/{number}-{keep}.jpg");
+                fs::write(folder.path().join(name), &bytes[..keep]).unwrap();
+            }
+            fs::write(folder.path().join(format!("cat/{number}.jpg")), bytes).unwrap();
+        }
+        let data = read(folder.path(), 8, false).unwrap();
+        assert_eq!(data.train.labels, [0, 0, 0, 1, 1]);
+        assert_eq!(data.skipped.len(), 6);
     }
 
     #[test]

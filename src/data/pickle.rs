@@ -741,7 +741,7 @@ mod tests {
     #[test]
     fn damage_never_panics() {
         let fixtures: [&[u8]; 3] = [
-            include_bytes!("../../tests/fixtures/pickle/cifar-100-python/train"),
+            include_bytes!("../../tests/fixtures/pickle/cifar-10-batches-py/test_batch"),
             include_bytes!("../../tests/fixtures/pickle/protocol2"),
             include_bytes!("../../tests/fixtures/pickle/protocol5"),
         ];
@@ -752,14 +752,12 @@ mod tests {
             }
             let mut bytes = whole.to_vec();
             for at in 0..whole.len() {
-                for change in [0x01, 0x80, 0xff] {
-                    bytes[at] ^= change;
-                    _ = parse(&bytes, "file");
-                    bytes[at] = whole[at];
-                }
+                bytes[at] ^= 1 << (at % 8);
+                _ = parse(&bytes, "file");
+                bytes[at] = whole[at];
             }
             let mut random = Stream::new(20, Purpose::Show, 0, number);
-            for _ in 0..5000 {
+            for _ in 0..1000 {
                 for _ in 0..1 + random.below(8) {
                     // Mostly outside of the pixels, where the instructions are.
                     let from_start = random.below(400);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::cifar::{self, Cifar, Layout as CifarLayout};
-use super::download::{Checksum, Progress, beside, download, lock};
+use super::download::{Checksum, Progress, beside, cannot_write, download, lock};
 use super::{Dataset, embedded, files, folder, idx};
 use crate::error::{Error, Result};
 
@@ -443,15 +443,17 @@ fn needed(set: Set, layout: Layout, folder: &Path) -> Vec<(&'static str, bool)> 
         .collect()
 }
 
+fn is_whole(set: Set, layout: Layout, folder: &Path) -> bool {
+    let files = needed(set, layout, folder);
+    files.iter().all(|(_, is_there)| *is_there)
+}
+
 fn locate_in(set: Set, root: &Path) -> Option<Found> {
     if set == Set::SignDigits {
         let (path, layout) = (PathBuf::new(), Layout::Embedded);
         return Some(Found { path, layout });
     }
-    let is_whole = |found: &Found| {
-        let files = needed(set, found.layout, &found.path);
-        files.iter().all(|(_, is_there)| *is_there)
-    };
+    let is_whole = |found: &Found| is_whole(set, found.layout, &found.path);
     candidates(set, root).find(is_whole).or_else(|| {
         let mut archives = archives(set).iter().map(|&(layout, name)| Found {
             path: root.join(name),
@@ -521,69 +523,60 @@ fn not_in(set: Set, root: &Path) -> Error {
 /// # Errors
 /// As of [`download`]; [`Error::Data`] for an archive that cannot be unpacked or lacks a file.
 pub fn fetch(set: Set, mirror: Option<&str>, progress: &mut Progress) -> Result<PathBuf> {
-    fetch_into(&cache_dir()?, set, mirror, progress)
+    let entry = set.entry();
+    let url = mirror.unwrap_or(entry.url);
+    fetch_into(&cache_dir()?, set, url, entry.files, progress)
 }
 
 fn fetch_into(
     cache: &Path,
     set: Set,
-    mirror: Option<&str>,
+    url: &str,
+    files: &[RemoteFile],
     progress: &mut Progress,
 ) -> Result<PathBuf> {
-    let entry = set.entry();
     let (layout, folder) = match set {
         Set::SignDigits => return Ok(cache.to_path_buf()),
         Set::Cifar100 => (Layout::Cifar(CifarLayout::Python), "cifar-100-python"),
         Set::Cifar10 => (Layout::Cifar(CifarLayout::Python), "cifar-10-batches-py"),
-        Set::FashionMnist | Set::Mnist => (Layout::Idx, entry.name),
+        Set::FashionMnist | Set::Mnist => (Layout::Idx, set.name()),
     };
     let folder = cache.join(folder);
-    let total = entry.files.iter().map(|file| file.bytes).sum();
+    let total = files.iter().map(|file| file.bytes).sum();
     fs::create_dir_all(cache).map_err(Error::io("create", cache))?;
-    let _lock = lock(&cache.join(format!("{}.lock", entry.name)), || {
+    let _lock = lock(&cache.join(format!("{}.lock", set.name())), || {
         progress(0, Some(total));
     })?;
-    let is_whole = |folder: &Path| {
-        let files = needed(set, layout, folder);
-        files.iter().all(|(_, is_there)| *is_there)
-    };
-    if is_whole(&folder) {
+    if is_whole(set, layout, &folder) {
         return Ok(folder);
     }
-    // All is made ready in a folder of its own, which gets its final name in one step. It is kept
-    // when a download fails, to go on from.
-    let work = cache.join(format!("{}.partial", entry.name));
-    let base = mirror.unwrap_or(entry.url).trim_end_matches('/');
+    // All is made ready in a folder of its own, part of which gets its final name in one step. It
+    // is kept when a download fails, to go on from.
+    let work = cache.join(format!("{}.partial", set.name()));
+    let ready = work.join("ready");
     let mut before = 0;
-    for file in entry.files {
-        let url = format!("{base}/{}", file.name);
+    for file in files {
+        let url = format!("{}/{}", url.trim_end_matches('/'), file.name);
         let mut report = |done, _| progress(before + done, Some(total));
         let (dest, size) = (work.join(file.name), Some(file.bytes));
         download(&url, &dest, Some(file.checksum), size, &mut report)?;
         before += file.bytes;
     }
-    let ready = match cifar(set) {
-        Some(cifar) => {
-            let archive = work.join(entry.files[0].name);
-            let unpacked = work.join("unpacked");
-            write_unpacked(cifar, &archive, &unpacked)?;
-            unpacked
+    fs::create_dir_all(&ready).map_err(Error::io("create", &ready))?;
+    for file in files {
+        let downloaded = work.join(file.name);
+        match cifar(set) {
+            Some(cifar) => write_unpacked(cifar, &downloaded, &ready)?,
+            None => fs::rename(&downloaded, ready.join(file.name))
+                .map_err(Error::io("write", &downloaded))?,
         }
-        None => {
-            for file in entry.files {
-                _ = fs::remove_file(beside(&work.join(file.name), "lock"));
-            }
-            work.clone()
-        }
-    };
+    }
     if folder.exists() {
         // An incomplete folder of that name: nothing that this program leaves.
         fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
     }
     fs::rename(&ready, &folder).map_err(Error::io("write", &folder))?;
-    if work.exists() {
-        fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
-    }
+    fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
     Ok(folder)
 }
 
@@ -604,7 +597,7 @@ fn write_unpacked(cifar: Cifar, archive: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     for (name, bytes) in entries {
         let path = folder.join(name);
-        fs::write(&path, bytes).map_err(Error::io("write", &path))?;
+        fs::write(&path, bytes).map_err(cannot_write(&path))?;
     }
     Ok(())
 }
@@ -668,6 +661,7 @@ fn not_found(set: Set) -> Error {
 mod tests {
     use super::super::download::tests::{Server, respond, serve};
     use super::*;
+    use sha2::{Digest, Sha256};
 
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pickle");
 
@@ -854,10 +848,9 @@ mod tests {
         }
     }
 
-    /// A server with one archive, whose checksum the catalogue of course does not know.
     fn archive() -> Vec<u8> {
-        let read =
-            |name: &str| fs::read(Path::new(FIXTURES).join("cifar-100-python").join(name)).unwrap();
+        let folder = Path::new(FIXTURES).join("cifar-100-python");
+        let read = |name: &str| fs::read(folder.join(name)).unwrap();
         files::tests::archive(&[
             ("cifar-100-python/file.txt~", b"not wanted"),
             ("cifar-100-python/train", &read("train")),
@@ -866,17 +859,96 @@ mod tests {
         ])
     }
 
+    /// The catalogue's files of a set, but with these bytes.
+    fn remote(set: Set, contents: &[Vec<u8>]) -> Vec<RemoteFile> {
+        let files = set.entry().files.iter().zip(contents);
+        let remote = |(file, bytes): (&RemoteFile, &Vec<u8>)| RemoteFile {
+            name: file.name,
+            bytes: bytes.len() as u64,
+            checksum: Checksum::Sha256(super::super::hex(&Sha256::digest(bytes)).leak()),
+        };
+        files.map(remote).collect()
+    }
+
+    /// A server of these files that breaks off after 1,000 bytes of one, once.
+    fn unsteady(files: &[RemoteFile], contents: &[Vec<u8>]) -> Server {
+        let names = files.iter().map(|file| format!("/mirror/{}", file.name));
+        let served: Vec<_> = names.zip(contents.to_vec()).collect();
+        Server::new(move |_, path, start, stream| {
+            match served.iter().find(|(name, _)| name == path) {
+                Some((_, bytes)) => serve(stream, bytes, start, start.map_or(1000, |_| usize::MAX)),
+                None => respond(stream, "404 Not Found", "", b"", 0),
+            }
+        })
+    }
+
+    fn names_in(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<_> = entries.map(|e| name(e).into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn sets_are_fetched_once_even_by_two_at_once() {
+        for (set, contents, in_cache, in_folder) in [
+            (
+                Set::Cifar100,
+                vec![archive()],
+                ["cifar-100-python", "cifar100.lock"],
+                vec!["meta", "test", "train"],
+            ),
+            (
+                Set::Mnist,
+                vec![vec![0; 7000], vec![1], vec![2], vec![3]],
+                ["mnist", "mnist.lock"],
+                vec![
+                    "t10k-images-idx3-ubyte.gz",
+                    "t10k-labels-idx1-ubyte.gz",
+                    "train-images-idx3-ubyte.gz",
+                    "train-labels-idx1-ubyte.gz",
+                ],
+            ),
+        ] {
+            let cache = tempfile::tempdir().unwrap();
+            let files = remote(set, &contents);
+            let server = unsteady(&files, &contents);
+            let url = format!("{}/mirror/", server.url);
+            let fetch = || {
+                let mut last = (0, None);
+                let mut report = |done, total| last = (done, total);
+                let folder = fetch_into(cache.path(), set, &url, &files, &mut report).unwrap();
+                assert_eq!(folder, cache.path().join(in_cache[0]));
+                last
+            };
+            let (one, two) = std::thread::scope(|scope| {
+                let other = scope.spawn(fetch);
+                (fetch(), other.join().unwrap())
+            });
+            let total = contents.iter().map(|bytes| bytes.len() as u64).sum();
+            assert!(
+                [one, two].contains(&(total, Some(total))),
+                "{one:?} {two:?}"
+            );
+            assert_eq!(names_in(cache.path()), in_cache);
+            assert_eq!(names_in(&cache.path().join(in_cache[0])), in_folder);
+            let requests = server.requests.lock().unwrap().len();
+            assert_eq!(requests, files.len() + 1);
+            assert!(locate_in(set, cache.path()).is_some());
+        }
+    }
+
     #[test]
     fn an_archive_of_other_bytes_is_refused() {
         let cache = tempfile::tempdir().unwrap();
-        let server =
-            Server::new(|_, _, start, stream| serve(stream, &archive(), start, usize::MAX));
-        let mirror = format!("{}/mirror/", server.url);
-        let error =
-            fetch_into(cache.path(), Set::Cifar100, Some(&mirror), &mut quiet()).unwrap_err();
+        let contents = [archive()];
+        let files = Set::Cifar100.entry().files;
+        let server = unsteady(files, &contents);
+        let url = format!("{}/mirror", server.url);
+        let error = fetch_into(cache.path(), Set::Cifar100, &url, files, &mut quiet());
+        let error = error.unwrap_err();
         assert!(error.to_string().contains("SHA-256 85cd44d0"), "{error}");
-        let requests = server.requests.lock().unwrap();
-        assert_eq!(requests[0].0, "/mirror/cifar-100-python.tar.gz");
         assert!(!cache.path().join("cifar-100-python").exists());
     }
 
@@ -887,12 +959,7 @@ mod tests {
         fs::write(&path, archive()).unwrap();
         let folder = cache.path().join("unpacked");
         write_unpacked(Cifar::Hundred, &path, &folder).unwrap();
-        let mut names: Vec<_> = fs::read_dir(&folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, ["meta", "test", "train"]);
+        assert_eq!(names_in(&folder), ["meta", "test", "train"]);
         let data = cifar::read(Cifar::Hundred, CifarLayout::Python, &folder).unwrap();
         assert_eq!(data.train.len(), 3);
 
@@ -903,16 +970,5 @@ mod tests {
             error.to_string().contains("no test in this archive"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn a_copy_in_the_cache_is_not_fetched_again() {
-        let cache = tempfile::tempdir().unwrap();
-        touch(cache.path(), "cifar-100-python", &["train", "test"]);
-        let server = Server::new(|_, _, _, stream| respond(stream, "404 Not Found", "", b"", 0));
-        let folder =
-            fetch_into(cache.path(), Set::Cifar100, Some(&server.url), &mut quiet()).unwrap();
-        assert_eq!(folder, cache.path().join("cifar-100-python"));
-        assert!(server.requests.lock().unwrap().is_empty());
     }
 }
