@@ -97,16 +97,31 @@ fn arrays(run: &Path) -> Vec<(String, Vec<u8>)> {
 fn compare_trains_both_models_and_leaves_everything_in_the_run_folder() {
     let dir = TempDir::new().unwrap();
     let out = succeeds(tiny(dir.path(), &["compare", "--out", "run"]));
-    assert!(out.contains("sl-vit") && out.contains("test top-1"), "{out}");
+    assert!(
+        out.contains("sl-vit") && out.contains("test top-1"),
+        "{out}"
+    );
     let run = dir.path().join("run");
     let result = json(&run.join("result.json"));
     let models = result["models"].as_array().unwrap();
     assert_eq!(models.len(), 2);
     for model in models {
         for key in [
-            "model", "parameters", "recipe", "data", "seed", "epochs", "best_epoch", "val_top1",
-            "val_top5", "test_top1", "test_top5", "seconds", "seconds_per_step",
-            "peak_rss_bytes", "version",
+            "model",
+            "parameters",
+            "recipe",
+            "data",
+            "seed",
+            "epochs",
+            "best_epoch",
+            "val_top1",
+            "val_top5",
+            "test_top1",
+            "test_top5",
+            "seconds",
+            "seconds_per_step",
+            "peak_rss_bytes",
+            "version",
         ] {
             assert!(!model[key].is_null() || key == "peak_rss_bytes", "{key}");
         }
@@ -120,7 +135,10 @@ fn compare_trains_both_models_and_leaves_everything_in_the_run_folder() {
     // Every head of every layer aside, SPT's layer norm and LSA's temperature are the difference.
     let parameters = |i: usize| models[i]["parameters"].as_u64().unwrap();
     let patch = 8 * 8 * 3;
-    assert_eq!(parameters(1) - parameters(0), 4 * patch * 8 + 2 * 5 * patch + 1);
+    assert_eq!(
+        parameters(1) - parameters(0),
+        4 * patch * 8 + 2 * 5 * patch + 1
+    );
     assert!(image::open(run.join("curves.png")).unwrap().width() > 600);
     // The folder is a run's already: nothing is overwritten.
     let message = fails(tiny(dir.path(), &["compare", "--out", "run"]), 2);
@@ -145,7 +163,12 @@ fn a_run_does_not_depend_on_the_number_of_threads() {
 #[test]
 fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
     let dir = TempDir::new().unwrap();
-    let settings = ["--set", "train.epochs=6", "--set", "train.checkpoint_minutes=0.002"];
+    let settings = [
+        "--set",
+        "train.epochs=6",
+        "--set",
+        "train.checkpoint_minutes=0.002",
+    ];
     let train = |out: &str| {
         let mut command = tiny(dir.path(), &["train", "--quiet", "--out", out]);
         command.args(settings);
@@ -184,13 +207,17 @@ fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
 fn ctrl_c_saves_and_says_how_to_go_on() {
     let dir = TempDir::new().unwrap();
     let mut command = tiny(dir.path(), &["train", "--out", "run"]);
-    command.args(["--set", "train.epochs=1000"]).stderr(Stdio::piped());
+    command
+        .args(["--set", "train.epochs=1000"])
+        .stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let last = dir.path().join("run/checkpoints/last.safetensors");
     while !last.exists() {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
     assert!(kill.unwrap().success());
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
@@ -211,7 +238,11 @@ fn a_full_disk_leaves_the_old_checkpoint_whole() {
     // Go on for one more epoch, with the checkpoint's temporary file on a full device.
     fs::remove_file(run.join("result.json")).unwrap();
     let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
-    fs::write(run.join("recipe.toml"), recipe.replace("epochs = 1\n", "epochs = 2\n")).unwrap();
+    fs::write(
+        run.join("recipe.toml"),
+        recipe.replace("epochs = 1\n", "epochs = 2\n"),
+    )
+    .unwrap();
     for name in ["last", "best"] {
         let temporary = run.join(format!("checkpoints/{name}.safetensors.tmp"));
         std::os::unix::fs::symlink("/dev/full", temporary).unwrap();
@@ -223,7 +254,10 @@ fn a_full_disk_leaves_the_old_checkpoint_whole() {
     for name in ["last", "best"] {
         let _ = fs::remove_file(run.join(format!("checkpoints/{name}.safetensors.tmp")));
     }
-    succeeds(smallvit(dir.path(), &["train", "--quiet", "--resume", "run"]));
+    succeeds(smallvit(
+        dir.path(),
+        &["train", "--quiet", "--resume", "run"],
+    ));
     assert_eq!(history(&run).lines().count(), 3);
 }
 
@@ -246,8 +280,14 @@ fn a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint() {
     assert_ne!(wild, recipe);
     fs::write(run.join("recipe.toml"), wild).unwrap();
     let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
-    assert!(message.contains("not a number") && message.contains("learning_rate"), "{message}");
-    assert_eq!(fs::read(run.join("checkpoints/last.safetensors")).unwrap(), before);
+    assert!(
+        message.contains("not a number") && message.contains("learning_rate"),
+        "{message}"
+    );
+    assert_eq!(
+        fs::read(run.join("checkpoints/last.safetensors")).unwrap(),
+        before
+    );
 }
 
 #[test]
@@ -257,7 +297,10 @@ fn an_imported_keras_model_predicts_what_keras_predicted() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/fixtures")
             .join(format!("{name}.safetensors"));
-        succeeds(smallvit(dir.path(), &["import", "keras", file.to_str().unwrap(), "-o", name]));
+        succeeds(smallvit(
+            dir.path(),
+            &["import", "keras", file.to_str().unwrap(), "-o", name],
+        ));
         let bytes = fs::read(&file).unwrap();
         let fixture = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let pixels = fixture.tensor("input.images").unwrap().data().to_vec();
@@ -296,7 +339,10 @@ fn a_run_can_be_evaluated_and_predicts() {
     assert_eq!(answer["top1"], result["models"][0]["test_top1"]);
     assert_eq!(answer["images"], 411);
     let confusion = answer["confusion"].as_array().unwrap();
-    assert_eq!(confusion.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(), 411);
+    assert_eq!(
+        confusion.iter().map(|n| n.as_u64().unwrap()).sum::<u64>(),
+        411
+    );
     assert!(dir.path().join("run/confusion.png").exists());
     // A single file, elsewhere, is all that a prediction needs; pictures may have any size.
     fs::copy(
@@ -306,9 +352,15 @@ fn a_run_can_be_evaluated_and_predicts() {
     .unwrap();
     let grey = image::GrayImage::from_fn(70, 41, |x, y| image::Luma([(x * 3 + y) as u8]));
     grey.save(dir.path().join("any.png")).unwrap();
-    let out = succeeds(smallvit(dir.path(), &["predict", "alone.safetensors", "any.png"]));
+    let out = succeeds(smallvit(
+        dir.path(),
+        &["predict", "alone.safetensors", "any.png"],
+    ));
     assert_eq!(out.matches(" %").count(), 5, "{out}");
-    let message = fails(smallvit(dir.path(), &["predict", "alone.safetensors", "none.png"]), 1);
+    let message = fails(
+        smallvit(dir.path(), &["predict", "alone.safetensors", "none.png"]),
+        1,
+    );
     assert!(message.contains("none.png"), "{message}");
 }
 
@@ -321,17 +373,45 @@ fn bad_requests_are_refused_before_any_work() {
             assert!(message.contains(part), "{message}");
         }
     };
-    refused(&["train", "--set", "train.batch=0"], 2, &["train.batch", "1 or more"]);
-    refused(&["train", "--set", "train.epoch=1"], 2, &["train.epoch", "train.epochs"]);
-    refused(&["train", "--set", "model.patch_size=5"], 2, &["model.patch_size", "divides 32"]);
-    refused(&["train", "--set", "train.warmup_epochs=99"], 2, &["longer than the training"]);
+    refused(
+        &["train", "--set", "train.batch=0"],
+        2,
+        &["train.batch", "1 or more"],
+    );
+    refused(
+        &["train", "--set", "train.epoch=1"],
+        2,
+        &["train.epoch", "train.epochs"],
+    );
+    refused(
+        &["train", "--set", "model.patch_size=5"],
+        2,
+        &["model.patch_size", "divides 32"],
+    );
+    refused(
+        &["train", "--set", "train.warmup_epochs=99"],
+        2,
+        &["longer than the training"],
+    );
     refused(&["train", "--recipe", "quickstar"], 2, &["quickstart"]);
     refused(&["train", "--data", "cifar"], 2, &["cifar10"]);
-    refused(&["train", "--data", "cifar100", "--offline"], 1, &["cifar100"]);
+    refused(
+        &["train", "--data", "cifar100", "--offline"],
+        1,
+        &["cifar100"],
+    );
     refused(&["train", "--resume", "nowhere"], 1, &["nowhere", "no run"]);
-    refused(&["evaluate", "nowhere.safetensors", "--data", "sign-digits"], 1, &["nowhere"]);
+    refused(
+        &["evaluate", "nowhere.safetensors", "--data", "sign-digits"],
+        1,
+        &["nowhere"],
+    );
     fs::write(dir.path().join("broken.safetensors"), b"not a model").unwrap();
-    refused(&["predict", "broken.safetensors", "x.png"], 1, &["safetensors"]);
+    refused(
+        &["predict", "broken.safetensors", "x.png"],
+        1,
+        &["safetensors"],
+    );
     assert!(!dir.path().join("runs").exists());
 }
 
@@ -393,10 +473,16 @@ fn pictures_lists_and_completions_come_out() {
     let out = succeeds(smallvit(dir.path(), &["show", "schedule"]));
     assert!(out.contains("rate"), "{out}");
     for name in ["patches.png", "augment.png", "schedule.png"] {
-        assert!(image::open(dir.path().join(name)).unwrap().width() > 300, "{name}");
+        assert!(
+            image::open(dir.path().join(name)).unwrap().width() > 300,
+            "{name}"
+        );
     }
     let out = succeeds(smallvit(dir.path(), &["data", "list"]));
-    assert!(out.contains("cifar100") && out.contains("in the program"), "{out}");
+    assert!(
+        out.contains("cifar100") && out.contains("in the program"),
+        "{out}"
+    );
     let out = succeeds(smallvit(dir.path(), &["data", "info", "sign-digits"]));
     assert!(out.contains("1,651") && out.contains("411"), "{out}");
     let out = succeeds(smallvit(dir.path(), &["recipes"]));

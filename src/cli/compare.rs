@@ -11,6 +11,7 @@ use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::show::draw_patches;
 use super::train::{draw_curves, model_run, print_results};
 
 /// Train several models from the same seed and compare them.
@@ -97,6 +98,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         draw_curves(&model_folder, &recipe, std::slice::from_ref(&done))?;
         runs.push(done);
     }
+    // Why it works: what a token sees with and without shifted patches.
+    draw_patches(
+        &prepared.name,
+        &prepared.train.split,
+        &prepared.info.classes,
+        &recipe,
+        prepared.train.samples[0] as usize,
+        &folder.0.join("patches.png"),
+    )?;
     let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
     write_result(&folder.result(), &results)?;
     draw_curves(&folder, &recipe, &runs)?;

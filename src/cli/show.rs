@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
 use smallvit::augment::{augment, resize};
-use smallvit::data::Dataset;
+use smallvit::data::{Dataset, Split};
 use smallvit::model::tokenizer::{SHIFTS, patches, shifted_patches};
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::curves::{self, Axis, Figure, Panel, Series};
@@ -97,13 +97,31 @@ impl Shown {
 
 fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
     let (recipe, dataset) = shown.load()?;
-    let images = &dataset.train.images;
-    let index = shown.indices(&recipe, images.len(), 1)?[0];
-    let (size, patch, channels) = (
-        recipe.model.image_size,
-        recipe.model.patch_size,
-        images.channels,
-    );
+    let index = shown.indices(&recipe, dataset.train.len(), 1)?[0];
+    let title = draw_patches(
+        &dataset.name,
+        &dataset.train,
+        &dataset.classes,
+        &recipe,
+        index,
+        out,
+    )?;
+    super::print(format!("{}: {title}", out.display()));
+    Ok(())
+}
+
+/// Draws what a token of the recipe's model sees of an image; returns the picture's title.
+pub fn draw_patches(
+    name: &str,
+    split: &Split,
+    classes: &[String],
+    recipe: &Recipe,
+    index: usize,
+    out: &Path,
+) -> Result<String> {
+    let images = &split.images;
+    let (size, patch) = (recipe.model.image_size, recipe.model.patch_size);
+    let channels = images.channels;
     let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
     let mut resized = vec![0.0; size * size * channels];
     let shape = [images.height, images.width, channels];
@@ -148,14 +166,10 @@ fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
         let pixels = shifted.chunks_exact(5 * channels).flat_map(of_version);
         panels.push(panel(&name.to_uppercase(), pixels.collect()));
     }
-    let class = &dataset.classes[dataset.train.labels[index] as usize];
-    let title = format!(
-        "{} image {index}, “{class}”: what a token sees",
-        dataset.name
-    );
+    let class = &classes[split.labels[index] as usize];
+    let title = format!("{name} image {index}, “{class}”: what a token sees");
     sheet::draw_patches(&title, &panels, 4, (288 / size).max(1), out)?;
-    super::print(format!("{}: {}", out.display(), title));
-    Ok(())
+    Ok(title)
 }
 
 fn show_augment(shown: &Shown, out: &Path) -> Result<()> {

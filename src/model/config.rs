@@ -183,7 +183,7 @@ impl ModelConfig {
                 );
             }
         }
-        if self.image_size % self.patch_size != 0 {
+        if !self.image_size.is_multiple_of(self.patch_size) {
             let near = self.image_size / self.patch_size * self.patch_size;
             return refuse(
                 "patch_size",

@@ -166,7 +166,7 @@ impl Run<'_> {
 
         while state.epochs < train.epochs {
             let epoch = state.epochs;
-            let mut clock = Clock::start(&state);
+            let mut clock = Clock::start();
             let loader = Loader::start(
                 data.train.split.clone(),
                 Plan::shuffled(
@@ -215,7 +215,7 @@ impl Run<'_> {
                     checkpoint::save(&folder.last(), &data.info, &model, &optimizer, &state)?;
                     events.flush()?;
                     saved = Instant::now();
-                    clock = Clock::start(&state);
+                    clock = Clock::start(); // saving is not training
                 }
                 if stop {
                     return Err(self.interrupted(&state));
@@ -335,7 +335,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn start(_: &State) -> Self {
+    fn start() -> Self {
         Self {
             began: Instant::now(),
         }

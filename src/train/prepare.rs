@@ -44,7 +44,6 @@ impl Prepared {
         let classes = dataset.classes.len();
         let seed = recipe.train.seed;
         let whole = Arc::new(dataset.train);
-        let statistics;
         let all = |split: &Split| (0..split.len() as u32).collect::<Vec<_>>();
 
         let (mut samples, test) = match dataset.test {
@@ -62,7 +61,7 @@ impl Prepared {
                 (rest, Part { split, samples })
             }
         };
-        statistics = Statistics::of_subset(&whole.images, &samples);
+        let statistics = Statistics::of_subset(&whole.images, &samples);
         let validation = match dataset.validation {
             Some(validation) => {
                 let samples = all(&validation);
