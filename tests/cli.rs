@@ -490,3 +490,27 @@ fn pictures_lists_and_completions_come_out() {
     assert!(succeeds(smallvit(dir.path(), &["recipes", "keras-3", "--full"])).contains("beta1"));
     assert!(succeeds(smallvit(dir.path(), &["completions", "bash"])).contains("smallvit"));
 }
+
+/// A mirror on loopback whose files are not what their publisher's were.
+#[test]
+fn a_corrupted_download_is_refused_and_leaves_nothing_in_the_cache() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mirror = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines.next().is_some_and(|line| !line.unwrap().is_empty()) {}
+            let head = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n";
+            let _ = stream.write_all(format!("{head}corrupted").as_bytes());
+        }
+    });
+    let dir = TempDir::new().unwrap();
+    let arguments = ["data", "fetch", "cifar100", "--mirror", &mirror];
+    let message = fails(smallvit(dir.path(), &arguments), 1);
+    assert!(message.contains("cifar-100-python.tar.gz"), "{message}");
+    assert!(message.contains("85cd44d0"), "the expected sum: {message}");
+    let out = succeeds(smallvit(dir.path(), &["data", "list"]));
+    assert!(out.contains("smallvit data fetch cifar100"), "{out}");
+}
