@@ -13,7 +13,7 @@ use crate::data::Split;
 use crate::random::{Purpose, Stream};
 
 /// Finished batches that wait in a worker's channel.
-const AHEAD: usize = 1;
+pub const AHEAD: usize = 1;
 
 /// Images ready for the model, and their classes.
 #[derive(Clone, Debug, PartialEq)]
