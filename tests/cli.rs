@@ -64,6 +64,18 @@ fn fails(command: Command, code: i32) -> String {
     error
 }
 
+fn wait_for(path: &Path) {
+    let began = Instant::now();
+    while !path.exists() {
+        assert!(
+            began.elapsed() < Duration::from_secs(120),
+            "no {}",
+            path.display()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
@@ -183,6 +195,7 @@ fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
     let mut child = train("broken").spawn().unwrap();
     for part in [0.35, 0.2, 0.3, 0.15, 0.4] {
         std::thread::sleep(whole_time.mul_f64(part) + Duration::from_millis(3));
+        wait_for(&dir.path().join("broken/recipe.toml"));
         if child.try_wait().unwrap().is_some() {
             break;
         }
@@ -212,9 +225,7 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
         .stderr(Stdio::piped());
     let child = command.spawn().unwrap();
     let last = dir.path().join("run/checkpoints/last.safetensors");
-    while !last.exists() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&last);
     let kill = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status();

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use smallvit::model::file;
 use smallvit::report::{confusion, table};
 use smallvit::train::fit::{RunFolder, each_batch};
-use smallvit::train::metrics::{Sums, probabilities, rank};
+use smallvit::train::metrics::{Sums, image_loss, rank};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::{self, Workers};
@@ -154,8 +154,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         shape,
         |logits, labels| {
             for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
-                let probability = probabilities(logits)[label as usize];
-                sums.add(-probability.ln(), logits, &[label]);
+                sums.add(image_loss(logits, label as usize), logits, &[label]);
                 let first = (0..classes).find(|&class| rank(logits, class) == Some(0));
                 confused[label as usize * classes + first.unwrap_or_default()] += 1;
                 top5[label as usize] += u64::from(rank(logits, label as usize) < Some(5));

@@ -156,7 +156,14 @@ impl RunOptions {
 
 /// One a core, if nothing else is asked for.
 pub fn threads(asked: Option<usize>) -> usize {
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()))
+    let threads =
+        asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
+    // Also for what the backend spreads over cores by itself. An error means that it already has
+    // its threads; then they are as many as there are cores.
+    let _ = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .build_global();
+    threads
 }
 
 /// A flag that Ctrl-C sets, once; a second Ctrl-C ends the program at once.

@@ -1,10 +1,13 @@
 //! Holding out a part of the training images for validation.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
 /// Which images are held out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Method {
     /// The last ones, in the data set's own order: Keras's `validation_split`.
     Last,

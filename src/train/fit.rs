@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, State};
 use super::history::{self, Epoch};
-use super::metrics::{Metrics, Sums};
+use super::metrics::{Metrics, Sums, image_loss};
 use super::optimizer::AdamW;
 use super::prepare::{Part, Prepared};
 use super::recipe::Recipe;
@@ -366,8 +366,7 @@ pub fn evaluate(
     each_batch(workers, model, part, preprocess, shape, |logits, labels| {
         let classes = logits.len() / labels.len();
         for (logits, label) in logits.chunks_exact(classes).zip(labels) {
-            let probability = super::metrics::probabilities(logits)[*label as usize];
-            sums.add(-probability.ln(), logits, &[*label]);
+            sums.add(image_loss(logits, *label as usize), logits, &[*label]);
         }
     });
     sums

@@ -79,6 +79,13 @@ pub fn rank(logits: &[f32], class: usize) -> Option<usize> {
     finite.then(|| logits.iter().enumerate().filter(|&c| before(c)).count())
 }
 
+/// One image's cross-entropy, ln Σ exp(logits) − logit of its class, in nats.
+pub fn image_loss(logits: &[f32], class: usize) -> f64 {
+    let most = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&l| (f64::from(l) - most).exp()).sum();
+    sum.ln() + most - f64::from(logits[class])
+}
+
 /// Softmax of one image's logits.
 pub fn probabilities(logits: &[f32]) -> Vec<f64> {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -124,5 +131,8 @@ mod tests {
         let p = probabilities(&[1000.0, 1001.0]);
         assert!((p[0] - 1.0 / (1.0 + 1f64.exp())).abs() < 1e-12);
         assert!((p[0] + p[1] - 1.0).abs() < 1e-12);
+        assert!((image_loss(&[1000.0, 1001.0], 0) + p[0].ln()).abs() < 1e-12);
+        // Where the probability itself would be 0.
+        assert_eq!(image_loss(&[0.0, 2000.0], 0), 2000.0);
     }
 }

@@ -176,12 +176,10 @@ fn clip(gradients: &Gradients, most: f64) -> Option<f64> {
     if most == 0.0 {
         return None;
     }
-    let square = |gradient: &Tensor<1>| {
-        f64::from(
-            (gradient.clone() * gradient.clone())
-                .sum()
-                .into_scalar::<f32>(),
-        )
+    // Summed here, one after another: a backend's sum may depend on its number of threads.
+    let square = |gradient: &Tensor<1>| -> f64 {
+        let values = Array::of(gradient.clone()).values;
+        values.iter().map(|&g| f64::from(g) * f64::from(g)).sum()
     };
     let norm = gradients.values().map(square).sum::<f64>().sqrt();
     (norm > most).then_some(most / norm)
@@ -222,5 +220,23 @@ impl MapParameter for Step<'_> {
         let delta = first.clone() * self.alpha / (second.clone().sqrt() + self.config.epsilon);
         self.moments.insert(name.into(), Moments { first, second });
         (value - delta).reshape(shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[test]
+    fn clipping_scales_all_gradients_to_one_norm() {
+        let tensor = |values: [f32; 2]| Tensor::from_data(values, &Device::flex());
+        let gradients = Gradients::from([
+            ("a".into(), tensor([3.0, 0.0])),
+            ("b".into(), tensor([0.0, 4.0])),
+        ]);
+        assert_eq!(clip(&gradients, 0.0), None);
+        assert_eq!(clip(&gradients, 5.0), None);
+        assert_eq!(clip(&gradients, 1.0), Some(0.2));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::recipe::{Holdout, Recipe};
+use super::recipe::Recipe;
 use crate::augment::Preprocess;
 use crate::data::split::{self, Method};
 use crate::data::statistics::Statistics;
@@ -69,10 +69,7 @@ impl Prepared {
                 Part { split, samples }
             }
             None => {
-                let method = match recipe.data.holdout {
-                    Holdout::Last => Method::Last,
-                    Holdout::Stratified => Method::Stratified,
-                };
+                let method = recipe.data.holdout;
                 let labels: Vec<u32> = samples
                     .iter()
                     .map(|&sample| whole.labels[sample as usize])

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
+use crate::data::split::Method;
 use crate::error::{Error, Result};
 use crate::model::ModelConfig;
 
@@ -25,16 +26,6 @@ pub const BUILT_IN: [(&str, &str); 4] = [
     ("keras-3", include_str!("../../recipes/keras-3.toml")),
 ];
 
-/// How a validation split is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Holdout {
-    /// The last part of the training images, as they come: Keras's `validation_split`.
-    Last,
-    /// The same part of every class, drawn with the seed.
-    Stratified,
-}
-
 /// Which images, and what is held out of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +35,7 @@ pub struct DataRecipe {
     /// Part of the training images held out for validation, where the set brings none.
     pub validation: f64,
     /// How they are chosen.
-    pub holdout: Holdout,
+    pub holdout: Method,
     /// Part of the images held out for the test, where the set brings no test images.
     pub test: f64,
     /// Pixels a side to which a folder's images are brought; 0 is `model.image_size`.
@@ -56,7 +47,7 @@ impl Default for DataRecipe {
         Self {
             set: "sign-digits".into(),
             validation: 0.1,
-            holdout: Holdout::Stratified,
+            holdout: Method::Stratified,
             test: 0.15,
             folder_size: 0,
         }
