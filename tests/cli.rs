@@ -154,7 +154,17 @@ fn compare_trains_both_models_and_leaves_everything_in_the_run_folder() {
     assert!(image::open(run.join("curves.png")).unwrap().width() > 600);
     // The folder is a run's already: nothing is overwritten.
     let message = fails(tiny(dir.path(), &["compare", "--out", "run"]), 2);
-    assert!(message.contains("already holds a run"), "{message}");
+    assert!(message.contains("already hold a run"), "{message}");
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    assert!(
+        message.contains("smallvit compare --resume run"),
+        "{message}"
+    );
+    let message = fails(smallvit(dir.path(), &["compare", "--resume", "run/vit"]), 1);
+    assert!(
+        message.contains("smallvit train --resume run/vit"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -461,11 +471,33 @@ fn folders_of_pictures_train_and_bad_pictures_are_named() {
     fs::write(dir.path().join("pictures/dark/broken.png"), b"no picture").unwrap();
     let data = ["--data", "folder:pictures", "--quiet"];
     let mut command = tiny(dir.path(), &["train", "--out", "run"]);
-    command.args(data).args(["--set", "train.batch=8"]);
+    command
+        .args(data)
+        .args(["--set", "train.batch=8", "--seed", "7"]);
     let output = run(command);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
     assert!(error.contains("broken.png"), "{error}");
+    // A file alone knows which of the pictures were held out for the test, six of forty; of other
+    // pictures all are new to it.
+    let result = json(&dir.path().join("run/result.json"));
+    let file = "run/checkpoints/best.safetensors";
+    let evaluate = |set: &str| -> Value {
+        let arguments = ["evaluate", file, "--data", set, "--json"];
+        serde_json::from_str(&succeeds(smallvit(dir.path(), &arguments))).unwrap()
+    };
+    let same = evaluate("folder:pictures");
+    assert_eq!(same["images"], 6);
+    assert_eq!(same["top1"], result["models"][0]["test_top1"]);
+    for class in ["dark", "light"] {
+        let folder = dir.path().join("others").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        picture(
+            &folder.join("one.png"),
+            if class == "dark" { 11 } else { 250 },
+        );
+    }
+    assert_eq!(evaluate("folder:others")["images"], 2);
     let mut command = tiny(dir.path(), &["train", "--out", "strict", "--strict"]);
     command.args(data);
     assert!(fails(command, 1).contains("broken.png"));

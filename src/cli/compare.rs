@@ -26,8 +26,8 @@ pub struct Arguments {
     /// Which: vit, spt-vit, lsa-vit, sl-vit.
     #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit")]
     models: Vec<ModelName>,
-    /// Go on with the comparison in this folder; --models must be as before.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "out"])]
+    /// Go on with the comparison in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "models", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -48,13 +48,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
             ));
         }
     }
-    let (folder, recipe) = match resume {
+    let (folder, recipe, models) = match resume {
         Some(folder) => {
             let folder = RunFolder(folder);
+            let models = resumed_models(&folder)?;
             let recipe = Recipe::restore(&folder.recipe())?;
-            (Some(folder), recipe)
+            (Some(folder), recipe, models)
         }
-        None => (None, recipe.load(data.data.as_deref())?),
+        None => (None, recipe.load(data.data.as_deref())?, models),
     };
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let mut prepared = Prepared::new(dataset, &recipe)?;
@@ -63,6 +64,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         None => RunFolder(run.folder(&recipe)?),
     };
     write_atomically(&folder.recipe(), recipe.to_toml().as_bytes())?;
+    let names = serde_json::json!(models).to_string();
+    write_atomically(&folder.models(), names.as_bytes())?;
     if !run.quiet && !run.json {
         eprintln!(
             "{}: {} to train on, {} to choose on, {} to test on; {} classes",
@@ -74,18 +77,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         );
     }
     let stop = options::stop_flag();
-    let names: Vec<String> = models.iter().map(ToString::to_string).collect();
     let mut runs = vec![];
     for model in models {
         let mut recipe = recipe.clone();
         recipe.model = recipe.model.named(model);
         prepared.info.config = recipe.model.clone();
         let model_folder = RunFolder(folder.0.join(model.to_string()));
-        let resume = format!(
-            "smallvit compare --resume {} --models {}",
-            folder.0.display(),
-            names.join(",")
-        );
+        let resume = format!("smallvit compare --resume {}", folder.0.display());
         let done = model_run(
             &recipe,
             &prepared,
@@ -112,4 +110,29 @@ pub fn run(arguments: Arguments) -> Result<()> {
     draw_curves(&folder, &recipe, &runs)?;
     print_results(&results, &folder, &run);
     Ok(())
+}
+
+/// The models of an earlier comparison.
+fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
+    let path = folder.models();
+    if !path.exists() {
+        let remedy = if folder.recipe().exists() {
+            format!("go on with: smallvit train --resume {}", folder.0.display())
+        } else {
+            "give the folder that `smallvit compare` wrote".into()
+        };
+        return Err(Error::model(
+            folder.0.display(),
+            "there is no comparison in it",
+            remedy,
+        ));
+    }
+    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Error::model(
+            path.display(),
+            error.to_string(),
+            "write the models into it as they were, for example [\"vit\",\"sl-vit\"]",
+        )
+    })
 }

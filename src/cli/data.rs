@@ -47,10 +47,7 @@ pub fn run(command: Command) -> Result<()> {
                 .map(|set| {
                     let entry = set.entry();
                     let here = match source::locate(set, data_dir.as_deref()) {
-                        Some(found) if set == Set::SignDigits => {
-                            let _ = found;
-                            "in the program".into()
-                        }
+                        Some(_) if set == Set::SignDigits => "in the program".into(),
                         Some(found) => found.path.display().to_string(),
                         None => format!("not here: smallvit data fetch {}", entry.name),
                     };

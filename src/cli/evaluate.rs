@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use smallvit::model::file;
+use smallvit::data::Dataset;
+use smallvit::model::file::{Contents, ModelInfo};
 use smallvit::report::{confusion, table};
-use smallvit::train::fit::{RunFolder, each_batch};
+use smallvit::train::fit::{RunFolder, each_image};
 use smallvit::train::metrics::{Sums, image_loss, rank};
-use smallvit::train::prepare::Prepared;
+use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::{self, Workers};
 use smallvit::{Error, Result};
@@ -51,7 +52,7 @@ pub enum Checkpoint {
     Last,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
     Test,
     Validation,
@@ -94,51 +95,34 @@ impl Which {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let path = arguments.which.file(&arguments.model)?;
-    let (info, model) = file::open(&path, &workers::device())?;
-    let recipe_file = RunFolder(arguments.model.clone()).recipe();
-    let recipe = if recipe_file.exists() {
-        Some(Recipe::restore(&recipe_file)?)
-    } else {
-        None
-    };
+    let mut contents = Contents::read(&path)?;
+    let (info, model) = contents.model(&workers::device())?;
+    let recipe = contents
+        .text("recipe")
+        .map(|text| Recipe::parse(text, path.display()))
+        .transpose()?;
     let set = match (&arguments.data.data, &recipe) {
         (Some(set), _) => set.clone(),
         (None, Some(recipe)) => recipe.data.set.clone(),
         (None, None) => {
             return Err(Error::recipe(
                 "--data",
-                "a single model file does not say what to evaluate it on",
+                "an imported model does not say what to evaluate it on",
                 "add --data SET",
             ));
         }
     };
-    let mut recipe = recipe.unwrap_or_default();
-    recipe.model = info.config.clone();
+    let recipe = recipe.unwrap_or_default();
     let dataset = arguments.data.load(&set, info.input[0])?;
-    let prepared = Prepared::new(dataset, &recipe)?;
-    if prepared.info.classes != info.classes || prepared.info.input != info.input {
-        return Err(Error::recipe(
-            "--data",
-            format!(
-                "{set} has {} classes and images of {:?}, the model was trained for {} and {:?}",
-                prepared.info.classes.len(),
-                prepared.info.input,
-                info.classes.len(),
-                info.input
-            ),
-            "evaluate it on images of the kind it was trained on; their classes must have the \
-             same names",
-        ));
-    }
-    let part = match arguments.split {
-        Part::Test => &prepared.test,
-        Part::Validation => &prepared.validation,
-    };
+    check_kind(&set, &dataset, &info)?;
+    let trained_on = contents.text("fingerprint") == Some(&dataset.fingerprint());
+    let part = part(dataset, &recipe, arguments.split, trained_on, &set)?;
 
     let classes = info.classes.len();
     let mut sums = Sums::default();
     let mut confused = vec![0u64; classes * classes];
     let mut top5 = vec![0u64; classes];
+    let mut not_numbers = 0;
     let workers = Workers::new(
         options::threads(arguments.threads),
         recipe.train.micro_batch,
@@ -146,21 +130,30 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let size = info.config.image_size;
     let shape = [size, size, info.input[2]];
     let preprocess = std::sync::Arc::new(info.preprocess());
-    each_batch(
+    each_image(
         &workers,
         &model,
-        part,
+        &part,
         &preprocess,
         shape,
-        |logits, labels| {
-            for (logits, &label) in logits.chunks_exact(classes).zip(labels) {
-                sums.add(image_loss(logits, label as usize), logits, &[label]);
-                let first = (0..classes).find(|&class| rank(logits, class) == Some(0));
-                confused[label as usize * classes + first.unwrap_or_default()] += 1;
-                top5[label as usize] += u64::from(rank(logits, label as usize) < Some(5));
+        |logits, label| {
+            sums.add(image_loss(logits, label as usize), logits, &[label]);
+            let first = (0..classes).find(|&class| rank(logits, class) == Some(0));
+            match first {
+                Some(first) => confused[label as usize * classes + first] += 1,
+                None => not_numbers += 1,
             }
+            let rank = rank(logits, label as usize);
+            top5[label as usize] += u64::from(rank.is_some_and(|rank| rank < 5));
         },
-    );
+    )?;
+    if not_numbers > 0 {
+        return Err(Error::model(
+            path.display(),
+            format!("its answer to {not_numbers} images is not a number"),
+            "take another checkpoint",
+        ));
+    }
     let means = sums.means();
     let counts = |class: usize| &confused[class * classes..][..classes];
     let recall = |class: usize| {
@@ -232,4 +225,73 @@ pub fn run(arguments: Arguments) -> Result<()> {
         super::print(format!("the confusion matrix is in {}", picture.display()));
     }
     Ok(())
+}
+
+/// Refuses images of another kind than the model's.
+fn check_kind(set: &str, dataset: &Dataset, info: &ModelInfo) -> Result<()> {
+    let images = &dataset.train.images;
+    let input = [images.height, images.width, images.channels];
+    // A model imported without names has its classes' numbers for them.
+    let mut numbers = (0..).zip(&info.classes);
+    let unnamed = numbers.all(|(number, name)| *name == number.to_string());
+    let (theirs, ours) = (&dataset.classes, &info.classes);
+    let problem = if input != info.input {
+        format!(
+            "{set} has images of {input:?}, the model was trained for {:?}",
+            info.input
+        )
+    } else if theirs.len() != ours.len() {
+        format!(
+            "{set} has {} classes, the model {}",
+            theirs.len(),
+            ours.len()
+        )
+    } else if let Some((theirs, ours)) = theirs.iter().zip(ours).find(|(a, b)| a != b)
+        && !unnamed
+    {
+        format!("{set} has a class {theirs} where the model has {ours}")
+    } else {
+        return Ok(());
+    };
+    Err(Error::recipe(
+        "--data",
+        problem,
+        "evaluate it on images of the kind it was trained on, with classes of the same names in \
+         the same order",
+    ))
+}
+
+/// The images to evaluate on. Those that a run held out can be told only where it is the same
+/// data; of other data without test images, all are new to the model.
+fn part(
+    dataset: Dataset,
+    recipe: &Recipe,
+    asked: Part,
+    trained_on: bool,
+    set: &str,
+) -> Result<prepare::Part> {
+    if trained_on || (asked == Part::Test && dataset.test.is_some()) {
+        let prepared = Prepared::new(dataset, recipe)?;
+        return Ok(match asked {
+            Part::Test => prepared.test,
+            Part::Validation => prepared.validation,
+        });
+    }
+    let split = match (asked, dataset.validation) {
+        (Part::Validation, Some(validation)) => validation,
+        (Part::Validation, None) => {
+            return Err(Error::recipe(
+                "--split",
+                format!("{set} has no validation images, and is not what the model was trained on"),
+                "leave --split out",
+            ));
+        }
+        (Part::Test, _) => {
+            eprintln!("{set} has no test images of its own and was not trained on: all are taken");
+            dataset.train
+        }
+    };
+    let samples = (0..split.len() as u32).collect();
+    let split = std::sync::Arc::new(split);
+    Ok(prepare::Part { split, samples })
 }

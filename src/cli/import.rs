@@ -116,7 +116,7 @@ pub fn run(command: Command) -> Result<()> {
     let model = info.with_weights(&weights, file.display(), &workers::device())?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let path = out.join("model.safetensors");
-    file::save(&path, &info, &weights::weights(&model))?;
+    file::save(&path, &info, &weights::weights(&model), &[])?;
     super::print(format!("{} is in {}", info.config.name(), path.display()));
     Ok(())
 }

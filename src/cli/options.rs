@@ -98,8 +98,10 @@ impl RecipeOptions {
         };
         let mut settings = self.settings.clone();
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
-        // As TOML text, so that no path is taken for anything but a string.
-        settings.extend(data.map(|set| format!("data.set={}", toml::Value::from(set))));
+        if let Some(set) = data {
+            // As TOML text, so that no path is taken for anything but a string.
+            settings.push(format!("data.set={}", toml::Value::from(absolute(set)?)));
+        }
         Recipe::load(name, &settings)
     }
 }
@@ -129,8 +131,8 @@ impl RunOptions {
 
     /// The folder of a new run; it must not hold another.
     pub fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
-        let out = match &self.out {
-            Some(out) => out.clone(),
+        let (out, asked) = match &self.out {
+            Some(out) => (out.clone(), true),
             None => {
                 let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
                 let safe = |name: &str| -> String {
@@ -139,19 +141,51 @@ impl RunOptions {
                     tail.unwrap_or("data").chars().map(keep).collect()
                 };
                 let (recipe, data) = (safe(&recipe.name), safe(&recipe.data.set));
-                Path::new("runs").join(format!("{time}-{recipe}-{data}"))
+                (
+                    Path::new("runs").join(format!("{time}-{recipe}-{data}")),
+                    false,
+                )
             }
         };
-        if out.join("recipe.toml").exists() || out.join("result.json").exists() {
-            return Err(Error::recipe(
-                "--out",
-                format!("{} already holds a run", out.display()),
-                "choose another folder, or go on with it: --resume DIR",
-            ));
+        if asked {
+            std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
+            let mut entries = std::fs::read_dir(&out).map_err(Error::io("read", &out))?;
+            if entries.next().is_some() {
+                return Err(Error::recipe(
+                    "--out",
+                    format!("{} is not empty, it may already hold a run", out.display()),
+                    "choose another folder, or go on with the run: --resume DIR",
+                ));
+            }
+            return Ok(out);
         }
-        std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
-        Ok(out)
+        std::fs::create_dir_all("runs").map_err(Error::io("create", "runs"))?;
+        // Runs that start in the same second get folders of their own.
+        for number in 1.. {
+            let mut name = out.clone().into_os_string();
+            if number > 1 {
+                name.push(format!("-{number}"));
+            }
+            match std::fs::create_dir(&name) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                created => {
+                    created.map_err(Error::io("create", &name))?;
+                    return Ok(name.into());
+                }
+            }
+        }
+        unreachable!("one of the names is free")
     }
+}
+
+/// `folder:PATH` with the path made absolute, so that the run's recipe means the same folder
+/// wherever it is read.
+fn absolute(set: &str) -> Result<String> {
+    let Some(path) = set.strip_prefix("folder:").filter(|path| !path.is_empty()) else {
+        return Ok(set.to_owned());
+    };
+    let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
+    Ok(format!("folder:{}", absolute.display()))
 }
 
 /// One a core, if nothing else is asked for.

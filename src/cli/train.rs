@@ -68,12 +68,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// The run in a folder, and its recipe.
 fn resumed(folder: PathBuf) -> Result<(Option<RunFolder>, Recipe)> {
     let folder = RunFolder(folder);
+    if folder.models().exists() {
+        return Err(Error::model(
+            folder.0.display(),
+            "this is a comparison, not a single run",
+            format!(
+                "go on with: smallvit compare --resume {}",
+                folder.0.display()
+            ),
+        ));
+    }
     if !folder.recipe().exists() {
         return Err(Error::model(
             folder.0.display(),
             "there is no recipe.toml in it, so no run to go on with",
-            "give the folder that `smallvit train` wrote; for a comparison, \
-             `smallvit compare --resume DIR`",
+            "give the folder that `smallvit train` wrote",
         ));
     }
     let recipe = Recipe::restore(&folder.recipe())?;

@@ -143,6 +143,18 @@ impl ModelConfig {
         (self.image_size / self.patch_size).pow(2)
     }
 
+    /// Parameters, but for the terms that are small beside the others.
+    fn approximate_parameters(&self) -> u128 {
+        let product = |a: usize, b: usize| a as u128 * b as u128;
+        let dense = |input: usize, widths: &[usize]| -> u128 {
+            let inputs = std::iter::once(&input).chain(widths);
+            inputs.zip(widths).map(|(&a, &b)| product(a, b)).sum()
+        };
+        let block = 4 * product(self.dim * self.heads, self.key_dim) + dense(self.dim, &self.mlp);
+        let tokenizer = product(15 * self.patch_size * self.patch_size, self.dim);
+        tokenizer + block * self.depth as u128 + dense(self.tokens() * self.dim, &self.head)
+    }
+
     /// The model's name by its two switches.
     pub fn name(&self) -> ModelName {
         let switches = (self.tokenizer, self.attention);
@@ -225,6 +237,14 @@ impl ModelConfig {
                     format!("choose widths from 1 to {}", 1 << 20),
                 );
             }
+        }
+        let parameters = self.approximate_parameters();
+        if parameters > 1 << 30 {
+            return refuse(
+                "dim",
+                format!("the model would have about {parameters} parameters"),
+                "choose smaller widths: a thousand million is the most that is built".into(),
+            );
         }
         for (field, rate) in [
             ("dropout", self.dropout),

@@ -77,8 +77,15 @@ impl ModelInfo {
             return refuse(error.to_string());
         }
         let [height, width, channels] = self.input;
-        if height == 0 || width == 0 || channels == 0 || height.max(width) > 1 << 14 {
-            return refuse(format!("its images are {:?}", self.input));
+        if height != width || !(1..=1 << 14).contains(&height) || !matches!(channels, 1 | 3) {
+            return refuse(format!(
+                "its images are {height}×{width} pixels with {channels} channels, not squares of \
+                 1 or 3"
+            ));
+        }
+        let mut normalization = self.mean.iter().chain(&self.variance);
+        if !normalization.all(|n| n.is_finite()) || self.variance.iter().any(|&v| v < 0.0) {
+            return refuse("its normalization is no mean and variance".into());
         }
         if self.mean.len() != channels || self.variance.len() != channels {
             return refuse(format!(
@@ -101,7 +108,7 @@ pub struct Contents {
 
 impl Contents {
     /// Reads a file whole. Fails with [`Error::Io`], or [`Error::Model`] where it is no
-    /// safetensors file, is damaged, or holds anything but 32-bit floats and indices.
+    /// safetensors file, is damaged, or has weights that are not 32-bit floats.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let bytes = fs::read(path).map_err(Error::io("read", path))?;
@@ -122,7 +129,10 @@ impl Contents {
                 continue;
             };
             if view.dtype() != Dtype::F32 {
-                continue; // a fixture's labels and pixels
+                if group == "weights" {
+                    return Err(broken(format!("{name} is {:?}, not F32", view.dtype())));
+                }
+                continue; // something beside a model, as labels or pixels
             }
             let values = view
                 .data()
@@ -156,6 +166,13 @@ impl Contents {
                 "choose a model or checkpoint file",
             )
         })
+    }
+
+    /// The model for inference.
+    pub fn model(&mut self, device: &Device) -> Result<(ModelInfo, Vit)> {
+        let info: ModelInfo = self.json("model")?;
+        let model = info.with_weights(&self.take("weights")?, &self.place, device)?;
+        Ok((info, model))
     }
 
     /// The text kept under `key`.
@@ -230,16 +247,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::rename(&temporary, path).map_err(Error::io("write", path))
 }
 
-/// Writes a model that is not being trained.
-pub fn save(path: &Path, info: &ModelInfo, weights: &Arrays) -> Result<()> {
+/// Writes a model, with what else is to be known of it.
+pub fn save(
+    path: &Path,
+    info: &ModelInfo,
+    weights: &Arrays,
+    more: &[(&str, String)],
+) -> Result<()> {
     let info = serde_json::to_string(info).expect("plain data can be written as JSON");
-    write(path, &[("weights", weights)], &[("model", info)])
+    let metadata = [&[("model", info)], more].concat();
+    write(path, &[("weights", weights)], &metadata)
 }
 
 /// Reads a model for inference.
 pub fn open(path: &Path, device: &Device) -> Result<(ModelInfo, Vit)> {
-    let mut contents = Contents::read(path)?;
-    let info: ModelInfo = contents.json("model")?;
-    let model = info.with_weights(&contents.take("weights")?, path.display(), device)?;
-    Ok((info, model))
+    Contents::read(path)?.model(device)
 }

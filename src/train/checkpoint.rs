@@ -10,7 +10,7 @@ use super::optimizer::{AdamW, AdamWConfig};
 use crate::error::{Error, Result};
 use crate::model::Vit;
 use crate::model::file::{self, Contents, ModelInfo};
-use crate::model::weights;
+use crate::model::weights::Arrays;
 
 /// Where a run stands, besides weights and moments. All random draws are functions of the recipe's
 /// seed and these counters, so there is no generator's state to keep.
@@ -36,27 +36,29 @@ pub struct State {
     pub fingerprint: String,
 }
 
-/// Writes a checkpoint. `path` is at every moment either the checkpoint before or this one.
+/// Writes a checkpoint, with what else is to be known of the model. `path` is at every moment either the checkpoint before or this one.
 pub fn save(
     path: &Path,
     info: &ModelInfo,
-    model: &Vit,
+    weights: &Arrays,
     optimizer: &AdamW,
     state: &State,
+    more: &[(&str, String)],
 ) -> Result<()> {
     let (_, first, second) = optimizer.state();
     let json = |value: serde_json::Result<String>| value.expect("plain data becomes JSON");
+    let own = [
+        ("model", json(serde_json::to_string(info))),
+        ("state", json(serde_json::to_string(state))),
+    ];
     file::write(
         path,
         &[
-            ("weights", &weights::weights(model)),
+            ("weights", weights),
             ("moment1", &first),
             ("moment2", &second),
         ],
-        &[
-            ("model", json(serde_json::to_string(info))),
-            ("state", json(serde_json::to_string(state))),
-        ],
+        &[&own, more].concat(),
     )
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,8 @@ use super::workers::{self, Workers};
 use crate::augment::Preprocess;
 use crate::augment::loader::{EpochAugmentation, Loader, Plan};
 use crate::error::{Error, Result};
-use crate::model::file::{self, ModelInfo, write_atomically};
+use crate::model::file::{self, write_atomically};
+use crate::model::weights::Arrays;
 use crate::model::{ModelName, Vit, weights};
 use crate::report::tensorboard::EventWriter;
 
@@ -29,6 +31,10 @@ impl RunFolder {
     /// The recipe, every field written out.
     pub fn recipe(&self) -> PathBuf {
         self.0.join("recipe.toml")
+    }
+    /// Which models a comparison is of; only in the folder of one.
+    pub fn models(&self) -> PathBuf {
+        self.0.join("models.json")
     }
     /// A row an epoch.
     pub fn history(&self) -> PathBuf {
@@ -212,7 +218,7 @@ impl Run<'_> {
                 let stop = self.stop.load(Ordering::Relaxed);
                 if stop || saved.elapsed() > most {
                     clock.pause(&mut state);
-                    checkpoint::save(&folder.last(), &data.info, &model, &optimizer, &state)?;
+                    self.save(&weights::weights(&model), &optimizer, &state)?;
                     events.flush()?;
                     saved = Instant::now();
                     clock = Clock::start(); // saving is not training
@@ -223,15 +229,11 @@ impl Run<'_> {
             }
             if state.epoch_steps != steps_per_epoch {
                 // Unreachable unless a worker died, which has said why.
-                return Err(Error::data(
-                    &data.name,
-                    format!("the loader ended after {} steps", state.epoch_steps),
-                    "this is a fault of the program; please report it with the message above",
-                ));
+                return Err(loader_ended(&data.name, state.epoch_steps));
             }
 
             let trained = clock.seconds(&state);
-            let validation = evaluate(&workers, &model, &data.validation, &preprocess, shape);
+            let validation = evaluate(&workers, &model, &data.validation, &preprocess, shape)?;
             if !validation.means().loss.is_finite() {
                 return Err(self.diverged(&state));
             }
@@ -249,10 +251,11 @@ impl Run<'_> {
             state.epochs += 1;
             (state.epoch_steps, state.sums, state.epoch_seconds) = (0, Sums::default(), 0.0);
             // The best weights first: a run that is killed between the two repeats the epoch.
+            let weights = weights::weights(&model);
             if history::best(&state.history) == Some(epoch as usize) {
-                file::save(&folder.best(), &data.info, &weights::weights(&model))?;
+                file::save(&folder.best(), &data.info, &weights, &self.origin())?;
             }
-            checkpoint::save(&folder.last(), &data.info, &model, &optimizer, &state)?;
+            self.save(&weights, &optimizer, &state)?;
             saved = Instant::now();
             history::write(&folder.history(), &state.history)?;
             for (tag, value) in [
@@ -271,12 +274,13 @@ impl Run<'_> {
                 return Err(self.interrupted(&state));
             }
         }
+        // Once more, for a run that was killed between its last checkpoint and this file.
         history::write(&folder.history(), &state.history)?;
 
         // The only place where the test images are read.
-        let last = evaluate(&workers, &model, &data.test, &preprocess, shape).means();
+        let last = evaluate(&workers, &model, &data.test, &preprocess, shape)?.means();
         let (_, best_model) = file::open(&folder.best(), &workers::device())?;
-        let best = evaluate(&workers, &best_model, &data.test, &preprocess, shape).means();
+        let best = evaluate(&workers, &best_model, &data.test, &preprocess, shape)?.means();
         let best_epoch = history::best(&state.history).unwrap_or_default();
         let row = &state.history[best_epoch];
         let result = RunResult {
@@ -302,6 +306,25 @@ impl Run<'_> {
         Ok(result)
     }
 
+    /// Writes the last checkpoint, unless it would replace a good one by one that is no use.
+    fn save(&self, weights: &Arrays, optimizer: &AdamW, state: &State) -> Result<()> {
+        let mut values = weights.values().flat_map(|array| &array.values);
+        if !values.all(|value| value.is_finite()) {
+            return Err(self.diverged(state));
+        }
+        let (path, info) = (self.folder.last(), &self.data.info);
+        checkpoint::save(&path, info, weights, optimizer, state, &self.origin())
+    }
+
+    /// What a model file says of where the model comes from: with it the same images are held
+    /// out when the model is evaluated later.
+    fn origin(&self) -> [(&'static str, String); 2] {
+        [
+            ("recipe", self.recipe.to_toml()),
+            ("fingerprint", self.data.fingerprint.clone()),
+        ]
+    }
+
     fn diverged(&self, state: &State) -> Error {
         let kept = if self.folder.last().exists() {
             format!(
@@ -314,8 +337,9 @@ impl Run<'_> {
         Error::Diverged {
             place: format!("epoch {}, step {}", state.epochs + 1, state.step + 1),
             problem: format!("the loss is not a number any more; {kept}"),
-            remedy: "try a lower --set train.learning_rate, a warm-up (train.schedule = \
-                     \"warmup-cosine\", train.warmup_epochs), or --set train.clip_norm=1"
+            remedy: "begin a new run with a lower --set train.learning_rate, a warm-up \
+                     (train.schedule=warmup-cosine, train.warmup_epochs), or \
+                     --set train.clip_norm=1"
                 .into(),
         }
     }
@@ -359,28 +383,25 @@ pub fn evaluate(
     workers: &Workers,
     model: &Vit,
     part: &Part,
-    preprocess: &std::sync::Arc<Preprocess>,
+    preprocess: &Arc<Preprocess>,
     shape: [usize; 3],
-) -> Sums {
+) -> Result<Sums> {
     let mut sums = Sums::default();
-    each_batch(workers, model, part, preprocess, shape, |logits, labels| {
-        let classes = logits.len() / labels.len();
-        for (logits, label) in logits.chunks_exact(classes).zip(labels) {
-            sums.add(image_loss(logits, *label as usize), logits, &[*label]);
-        }
-    });
-    sums
+    each_image(workers, model, part, preprocess, shape, |logits, label| {
+        sums.add(image_loss(logits, label as usize), logits, &[label]);
+    })?;
+    Ok(sums)
 }
 
-/// A model's logits `[image, class]` and labels, a batch at a time.
-pub fn each_batch(
+/// Every image's logits and label, in order.
+pub fn each_image(
     workers: &Workers,
     model: &Vit,
     part: &Part,
-    preprocess: &std::sync::Arc<Preprocess>,
+    preprocess: &Arc<Preprocess>,
     shape: [usize; 3],
-    mut each: impl FnMut(&[f32], &[u32]),
-) {
+    mut each: impl FnMut(&[f32], u32),
+) -> Result<()> {
     const BATCH: usize = 256;
     let loader = Loader::start(
         part.split.clone(),
@@ -389,10 +410,29 @@ pub fn each_batch(
         None,
         workers.threads(),
     );
+    let mut images = 0;
     for batch in loader {
         let logits = workers.infer(model, &batch.images, shape);
-        each(&logits, &batch.labels);
+        let classes = logits.len() / batch.labels.len();
+        for (logits, &label) in logits.chunks_exact(classes).zip(&batch.labels) {
+            each(logits, label);
+        }
+        images += batch.labels.len();
     }
+    if images == part.samples.len() {
+        Ok(())
+    } else {
+        // Unreachable unless a worker died, which has said why.
+        Err(loader_ended("the images to evaluate on", images as u64))
+    }
+}
+
+fn loader_ended(place: &str, count: u64) -> Error {
+    Error::data(
+        place,
+        format!("the loader ended after {count}"),
+        "this is a fault of the program; please report it with the message above",
+    )
 }
 
 /// Writes `result.json`: `{"models": […]}`, one entry for `train`, one a model for `compare`.
@@ -422,11 +462,6 @@ pub fn read_result(path: &Path) -> Result<Vec<RunResult>> {
 /// Trainable parameters.
 pub fn parameters(model: &Vit) -> u64 {
     burn::module::Module::num_params(model) as u64
-}
-
-/// The model information of a finished or unfinished run.
-pub fn info_of(path: &Path) -> Result<ModelInfo> {
-    file::Contents::read(path)?.json("model")
 }
 
 fn median(values: &[f32]) -> f64 {

@@ -40,6 +40,14 @@ impl Prepared {
     /// images that are not for the test, those held out for validation included, as the seed's.
     pub fn new(dataset: Dataset, recipe: &Recipe) -> Result<Self> {
         dataset.check()?;
+        let (height, width) = (dataset.train.images.height, dataset.train.images.width);
+        if height != width {
+            return Err(Error::data(
+                &dataset.name,
+                format!("its images are {height}×{width} pixels, and only squares are taken"),
+                "cut them to squares; a folder of pictures is cut by itself",
+            ));
+        }
         let fingerprint = dataset.fingerprint();
         let classes = dataset.classes.len();
         let seed = recipe.train.seed;

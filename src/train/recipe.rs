@@ -151,7 +151,7 @@ impl Recipe {
             Error::recipe(
                 name_or_file,
                 format!("this is not TOML: {}", error.to_string().trim_end()),
-                "mend the line; `smallvit recipes quickstart` shows a whole recipe",
+                "mend the line; `smallvit recipes quickstart --full` shows a whole recipe",
             )
         })?;
         table.insert("name".into(), Value::String(name));
@@ -164,7 +164,7 @@ impl Recipe {
             Error::recipe(
                 name_or_file,
                 error.to_string().trim_end().replace('\n', " "),
-                "`smallvit recipes` lists the fields and their values",
+                "`smallvit recipes quickstart --full` shows every field",
             )
         })?;
         recipe.check()?;
@@ -174,9 +174,14 @@ impl Recipe {
     /// The recipe as a run folder keeps it: every field, none changed.
     pub fn restore(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
-        let recipe: Self = toml::from_str(&text).map_err(|error| {
+        Self::parse(&text, path.display())
+    }
+
+    /// A recipe that a run has written; `place` is for the message.
+    pub fn parse(text: &str, place: impl ToString) -> Result<Self> {
+        let recipe: Self = toml::from_str(text).map_err(|error| {
             Error::model(
-                path.display(),
+                place,
                 error.to_string().trim_end().replace('\n', " "),
                 "a run folder's recipe must stay as the run wrote it",
             )
@@ -277,25 +282,27 @@ impl Recipe {
             }
         }
         if self.data.validation == 0.0 || self.data.test == 0.0 {
+            let empty = if self.data.test == 0.0 {
+                "data.test"
+            } else {
+                "data.validation"
+            };
             return refuse(
-                "data.validation",
+                empty,
                 "nothing would be held out, so no epoch could be chosen without the test images"
                     .into(),
                 "keep both data.validation and data.test above 0, for example 0.1",
             );
         }
-        if train.schedule == ScheduleKind::WarmupCosine && train.warmup_epochs > train.epochs as f64
-        {
+        let most = train.epochs as f64 * train.schedule_length.min(1.0);
+        if train.schedule == ScheduleKind::WarmupCosine && train.warmup_epochs > most {
             return Err(Error::recipe(
                 "train.warmup_epochs",
                 format!(
-                    "a warm-up of {} epochs is longer than the training of {}",
-                    train.warmup_epochs, train.epochs
+                    "a warm-up of {} epochs is longer than the training of {most}",
+                    train.warmup_epochs
                 ),
-                format!(
-                    "set train.warmup_epochs to {} or less, or raise train.epochs",
-                    train.epochs
-                ),
+                format!("set train.warmup_epochs to {most} or less, or raise train.epochs"),
             ));
         }
         Ok(())
@@ -441,6 +448,15 @@ mod tests {
             );
             assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe);
         }
+    }
+
+    #[test]
+    fn the_cosine_recipe_has_the_seeds_steps() {
+        // int(50000 / 256 · 50) and a tenth of it, with 176 steps an epoch for 45,000 images.
+        let schedule = Recipe::load("keras-2022-cosine", &[])
+            .unwrap()
+            .schedule(176);
+        assert_eq!((schedule.total_steps, schedule.warmup_steps), (9765, 976));
     }
 
     #[test]
