@@ -279,9 +279,13 @@ impl Run<'_> {
 
         // The only place where the test images are read.
         let last = evaluate(&workers, &model, &data.test, &preprocess, shape)?.means();
-        let (_, best_model) = file::open(&folder.best(), &workers::device())?;
-        let best = evaluate(&workers, &best_model, &data.test, &preprocess, shape)?.means();
         let best_epoch = history::best(&state.history).unwrap_or_default();
+        let best = if best_epoch + 1 == state.history.len() {
+            last
+        } else {
+            let (_, model) = file::open(&folder.best(), &workers::device())?;
+            evaluate(&workers, &model, &data.test, &preprocess, shape)?.means()
+        };
         let row = &state.history[best_epoch];
         let result = RunResult {
             model: data.info.config.name(),
