@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -200,15 +201,20 @@ pub fn threads(asked: Option<usize>) -> usize {
     threads
 }
 
-/// A flag that Ctrl-C sets, once; a second Ctrl-C ends the program at once.
+/// A flag that Ctrl-C sets, once; another Ctrl-C ends the program at once. One that follows within
+/// a second is taken for the same: a wrapper often passes on what its whole group has got.
 pub fn stop_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
-    let handler = move || {
-        if set.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let mut first: Option<Instant> = None;
+    let handler = move || match first {
+        None => {
+            first = Some(Instant::now());
+            set.store(true, Ordering::Relaxed);
+            eprintln!("\nfinishing the step and saving; once more to stop at once");
         }
-        eprintln!("\nfinishing the step and saving; once more to stop at once");
+        Some(first) if first.elapsed() < Duration::from_secs(1) => {}
+        Some(_) => std::process::exit(130),
     };
     if ctrlc::set_handler(handler).is_err() {
         eprintln!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
