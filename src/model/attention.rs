@@ -30,11 +30,11 @@ pub struct Attention {
     /// `[1]`: the learned temperature, only with Locality Self-Attention.
     pub tau: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    heads: usize,
+    pub(super) heads: usize,
     #[module(skip)]
-    key_dim: usize,
+    pub(super) key_dim: usize,
     #[module(skip)]
-    dropout: f64,
+    pub(super) dropout: f64,
 }
 
 impl Attention {

@@ -5,6 +5,7 @@ use burn::tensor::{Tensor, activation};
 
 use super::attention::Attention;
 use super::config::ModelConfig;
+use super::fused;
 use super::layers::{Dense, Initialiser, LayerNorm, Pass};
 
 /// Dense layers, each followed by an exact (erf) GELU and dropout, the last one too, as the seed
@@ -14,7 +15,7 @@ pub struct Mlp {
     /// In order.
     pub layers: Vec<Dense>,
     #[module(skip)]
-    dropout: f64,
+    pub(super) dropout: f64,
 }
 
 impl Mlp {
@@ -65,9 +66,18 @@ impl EncoderBlock {
     /// `[image, token, dim]` → the same shape; `number` is the block's, for its intermediates'
     /// names.
     ///
-    /// All that a block computes is behind this function, so that a fused implementation can
-    /// take its place.
+    /// On the CPU this is one operation; elsewhere, and where intermediates are kept, the
+    /// composed operations, which compute the same with the same dropout masks.
     pub fn forward(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
+        if pass.is_traced() || !fused::can(self, &x) {
+            self.composed(x, number, pass)
+        } else {
+            fused::forward(self, x, pass)
+        }
+    }
+
+    /// [`EncoderBlock::forward`] by composed operations, on any device.
+    pub fn composed(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
         let attended = self
             .attention
             .forward(self.layer_norm1.forward(x.clone()), pass);

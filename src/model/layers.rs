@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use smallvit_kernels::dropout::Rate;
+
 use crate::random::{self, Purpose, Stream};
 
 /// Draws initial weights from named streams: the n-th parameter of a model always gets the same
@@ -171,6 +173,21 @@ impl Pass {
         }
     }
 
+    /// The next dropout layer's mask keys, one an image, or none where nothing is dropped: for an
+    /// operation that draws its masks itself.
+    pub(super) fn dropout_keys(&mut self, images: usize) -> Option<Vec<u64>> {
+        let masks = self.dropout.as_mut()?;
+        masks.layer += 1;
+        let layer = Stream::new(masks.seed, Purpose::Dropout, masks.step, masks.layer).key();
+        let images = masks.first_image..masks.first_image + images as u64;
+        Some(images.map(|image| random::at(layer, image)).collect())
+    }
+
+    /// Whether intermediates are kept.
+    pub(super) fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+
     /// Dropout (Srivastava et al., 2014), inverted: in training, each element is 0 with
     /// probability `rate` and otherwise divided by 1 − `rate`; else nothing happens.
     ///
@@ -178,38 +195,21 @@ impl Pass {
     /// the order in which they are passed: it does not depend on how a batch is cut into parts.
     /// The probability is met to 1 / 65,536. The first axis is the image.
     pub fn dropout<const D: usize>(&mut self, x: Tensor<D>, rate: f64) -> Tensor<D> {
-        let Some(masks) = &mut self.dropout else {
+        let shape = x.dims();
+        let Some(keys) = self.dropout_keys(shape[0]) else {
             return x;
         };
-        masks.layer += 1;
-        if rate == 0.0 {
+        let rate = Rate::new(rate);
+        if rate.is_zero() {
             return x;
         }
-        let layer = Stream::new(masks.seed, Purpose::Dropout, masks.step, masks.layer).key();
-        let shape = x.dims();
-        let elements = shape[1..].iter().product();
-        let mut mask = Vec::with_capacity(shape[0] * elements);
-        for image in 0..shape[0] as u64 {
-            let key = random::at(layer, masks.first_image + image);
-            extend_with_mask(&mut mask, key, rate, elements);
+        let elements: usize = shape[1..].iter().product();
+        let mut mask = vec![0.0; shape[0] * elements];
+        for (key, mask) in keys.into_iter().zip(mask.chunks_exact_mut(elements)) {
+            rate.mask(key, 0, mask);
         }
         x.clone() * Tensor::from_data(TensorData::new(mask, shape), &x.device())
     }
-}
-
-/// A dropout mask: 0 or 1 / (1 − rate), four elements from each 64 random bits.
-fn extend_with_mask(mask: &mut Vec<f32>, key: u64, rate: f64, elements: usize) {
-    let threshold = (rate * 65_536.0).round() as u64;
-    let keep = (1.0 / (1.0 - rate)) as f32;
-    let end = mask.len() + elements;
-    for counter in 0..elements.div_ceil(4) as u64 {
-        let bits = random::at(key, counter);
-        mask.extend([0, 16, 32, 48].map(|shift| {
-            let drawn = (bits >> shift) & 0xffff;
-            if drawn >= threshold { keep } else { 0.0 }
-        }));
-    }
-    mask.truncate(end);
 }
 
 #[cfg(test)]
@@ -217,22 +217,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_drops_what_it_should_and_does_not_depend_on_its_length() {
-        let mask = |key, elements| {
-            let mut mask = vec![];
-            extend_with_mask(&mut mask, key, 0.1, elements);
-            mask
-        };
-        let long = mask(99, 400_000);
+    fn a_mask_drops_what_it_should_and_is_this_programs_generator() {
+        let mut long = vec![0.0; 400_000];
+        Rate::new(0.1).mask(99, 0, &mut long);
         let kept = long.iter().filter(|&&m| m > 0.0).count() as f64 / 400_000.0;
         // Deviation of the mean: 0.0005; five of them.
         assert!((kept - 0.9).abs() < 0.0025, "{kept}");
-        assert!(
-            long.iter()
-                .all(|&m| m == 0.0 || (m - 1.0 / 0.9).abs() < 1e-6)
-        );
-        assert_eq!(long[..1003], mask(99, 1003));
-        assert_ne!(long[..1003], mask(98, 1003));
+        for counter in 0..100 {
+            assert_eq!(
+                smallvit_kernels::dropout::bits(99, counter),
+                random::at(99, counter)
+            );
+        }
     }
 
     #[test]

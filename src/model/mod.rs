@@ -9,6 +9,7 @@ pub mod attention;
 pub mod config;
 pub mod encoder;
 pub mod file;
+mod fused;
 pub mod layers;
 pub mod tokenizer;
 pub mod weights;

@@ -1,0 +1,188 @@
+//! The heart of attention: softmax(scale · q · kᵀ) · v in each head, between the projections.
+
+use crate::dropout::Rate;
+use crate::math::{dot, exp, max, sum};
+use crate::matrix::{Matrix, MatrixMut};
+use crate::simd::dispatched;
+
+/// What an attention does.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Tokens an image.
+    pub tokens: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width of a head's queries, keys and values.
+    pub key_dim: usize,
+    /// Whether no token attends to itself.
+    pub mask_diagonal: bool,
+    /// Dropout of the probabilities.
+    pub dropout: Rate,
+}
+
+impl Attention {
+    /// Width of all heads together.
+    pub fn inner(&self) -> usize {
+        self.heads * self.key_dim
+    }
+
+    /// Numbers in a head's square of scores.
+    fn square(&self) -> usize {
+        self.tokens * self.tokens
+    }
+
+    /// Room that the passes need beside their arguments.
+    pub fn scratch(&self) -> usize {
+        2 * self.square()
+    }
+
+    /// Query (0), key (1) or value (2) of a head in `[token, (q, k, v), head, key]`.
+    fn view<'a>(&self, qkv: &'a [f32], which: usize, head: usize) -> Matrix<'a> {
+        let inner = self.inner();
+        let first = which * inner + head * self.key_dim;
+        Matrix::strided(&qkv[first..], self.tokens, self.key_dim, 3 * inner)
+    }
+
+    fn view_mut<'a>(&self, qkv: &'a mut [f32], which: usize, head: usize) -> MatrixMut<'a> {
+        let inner = self.inner();
+        let first = which * inner + head * self.key_dim;
+        MatrixMut::strided(&mut qkv[first..], self.tokens, self.key_dim, 3 * inner)
+    }
+
+    /// One image: `qkv` is `[token, (q, k, v), head, key]`, `scale` 1 / τ of each head;
+    /// `probabilities` `[head, token, token]` (before dropout) and `out` `[token, head, key]` are
+    /// written. `key` names the dropout mask, over the elements of `probabilities`; without it
+    /// nothing is dropped.
+    pub fn forward(
+        &self,
+        qkv: &[f32],
+        scale: &[f32],
+        probabilities: &mut [f32],
+        out: &mut [f32],
+        key: Option<u64>,
+        scratch: &mut [f32],
+    ) {
+        let (square, inner) = (self.square(), self.inner());
+        let (dropped, _) = scratch.split_at_mut(square);
+        let heads = probabilities.chunks_exact_mut(square);
+        for (head, probabilities) in heads.enumerate() {
+            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
+            MatrixMut::new(probabilities, self.tokens, self.tokens).set(scale[head], q, k.t());
+            let probabilities = self.softmax(probabilities, head, key, dropped);
+            let probabilities = Matrix::new(probabilities, self.tokens, self.tokens);
+            let out = &mut out[head * self.key_dim..];
+            MatrixMut::strided(out, self.tokens, self.key_dim, inner).set(1.0, probabilities, v);
+        }
+    }
+
+    /// Scores → probabilities; returns them after dropout, which needs `dropped` for room.
+    fn softmax<'a>(
+        &self,
+        scores: &'a mut [f32],
+        head: usize,
+        key: Option<u64>,
+        dropped: &'a mut [f32],
+    ) -> &'a [f32] {
+        softmax(scores, self.tokens, self.mask_diagonal);
+        self.drop(scores, head, key, dropped)
+    }
+
+    /// A head's probabilities after dropout.
+    fn drop<'a>(
+        &self,
+        probabilities: &'a [f32],
+        head: usize,
+        key: Option<u64>,
+        dropped: &'a mut [f32],
+    ) -> &'a [f32] {
+        let Some(key) = key.filter(|_| !self.dropout.is_zero()) else {
+            return probabilities;
+        };
+        self.dropout.mask(key, head * self.square(), dropped);
+        multiply(dropped, probabilities);
+        dropped
+    }
+
+    /// One image, back: `d_out` is `[token, head, key]`; `d_qkv` is written, and the gradients of
+    /// `scale` are added to `d_scale`. The other arguments are the forward pass's.
+    #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
+    pub fn backward(
+        &self,
+        qkv: &[f32],
+        scale: &[f32],
+        probabilities: &[f32],
+        d_out: &[f32],
+        d_qkv: &mut [f32],
+        d_scale: &mut [f32],
+        key: Option<u64>,
+        scratch: &mut [f32],
+    ) {
+        let (tokens, square, inner) = (self.tokens, self.square(), self.inner());
+        let (dropped, scratch) = scratch.split_at_mut(square);
+        let d_scores = &mut scratch[..square];
+        for (head, probabilities) in probabilities.chunks_exact(square).enumerate() {
+            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
+            let d_out = &d_out[head * self.key_dim..];
+            let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
+            let dropped = self.drop(probabilities, head, key, dropped);
+            let dropped_matrix = Matrix::new(dropped, tokens, tokens);
+            self.view_mut(d_qkv, 2, head)
+                .set(1.0, dropped_matrix.t(), d_out);
+            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, v.t());
+            softmax_backward(probabilities, dropped, d_scores, tokens);
+            let d_scores = Matrix::new(d_scores, tokens, tokens);
+            self.view_mut(d_qkv, 0, head).set(scale[head], d_scores, k);
+            self.view_mut(d_qkv, 1, head)
+                .set(scale[head], d_scores.t(), q);
+            // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale.
+            let mut along = 0.0;
+            for token in 0..tokens {
+                let at = token * 3 * inner + head * self.key_dim;
+                let (q, dq) = (&qkv[at..][..self.key_dim], &d_qkv[at..][..self.key_dim]);
+                along += dot(q, dq);
+            }
+            d_scale[head] += along / scale[head];
+        }
+    }
+}
+
+dispatched! {
+    /// Rows of scores → rows of probabilities.
+    fn softmax(scores: &mut [f32], tokens: usize, mask_diagonal: bool) {
+        for (token, row) in scores.chunks_exact_mut(tokens).enumerate() {
+            if mask_diagonal {
+                row[token] = f32::NEG_INFINITY;
+            }
+            let most = max(row);
+            for score in row.iter_mut() {
+                *score = exp(*score - most);
+            }
+            let scale = 1.0 / sum(row);
+            for score in row.iter_mut() {
+                *score *= scale;
+            }
+        }
+    }
+}
+
+dispatched! {
+    /// Gradients of the probabilities after dropout → gradients of the scores, in place:
+    /// p ∘ (dp − Σ p ∘ dp) a row, where p ∘ dp = dropped ∘ d(dropped).
+    fn softmax_backward(probabilities: &[f32], dropped: &[f32], d: &mut [f32], tokens: usize) {
+        let rows = probabilities.chunks_exact(tokens).zip(dropped.chunks_exact(tokens));
+        for ((p, dropped), d) in rows.zip(d.chunks_exact_mut(tokens)) {
+            let along = dot(dropped, d);
+            for i in 0..tokens {
+                d[i] = dropped[i].mul_add(d[i], -(p[i] * along));
+            }
+        }
+    }
+}
+
+dispatched! {
+    fn multiply(target: &mut [f32], by: &[f32]) {
+        for (target, by) in target.iter_mut().zip(by) {
+            *target *= by;
+        }
+    }
+}

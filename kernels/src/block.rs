@@ -1,0 +1,402 @@
+//! The encoder block: y = x + Attention(LN(x)), then y + MLP(LN(y)).
+
+use crate::attention::Attention;
+use crate::dropout::Rate;
+use crate::math::gelu;
+use crate::matrix::{Matrix, MatrixMut};
+use crate::norm;
+use crate::simd::dispatched;
+
+/// What a block does, and its sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Block {
+    /// Between the projections.
+    pub attention: Attention,
+    /// Width of a token.
+    pub dim: usize,
+    /// Width of the MLP's hidden layer.
+    pub hidden: usize,
+    /// Whether a GELU also follows the MLP's second layer.
+    pub second_gelu: bool,
+    /// ε of both layer normalisations.
+    pub epsilon: f32,
+    /// Dropout after each of the MLP's layers.
+    pub dropout: Rate,
+}
+
+/// A block's parameters or, as `Parameters<&mut [f32]>`, their gradients. Kernels are (in, out).
+pub struct Parameters<T> {
+    /// First layer normalisation, `[dim]`.
+    pub gamma1: T,
+    /// First layer normalisation, `[dim]`.
+    pub beta1: T,
+    /// Query, key and value, `[dim, heads · key_dim]` each.
+    pub qkv_kernel: [T; 3],
+    /// Query, key and value, `[heads · key_dim]` each.
+    pub qkv_bias: [T; 3],
+    /// 1 / τ, `[heads]`.
+    pub scale: T,
+    /// After the heads, `[heads · key_dim, dim]`.
+    pub out_kernel: T,
+    /// After the heads, `[dim]`.
+    pub out_bias: T,
+    /// Second layer normalisation, `[dim]`.
+    pub gamma2: T,
+    /// Second layer normalisation, `[dim]`.
+    pub beta2: T,
+    /// MLP, `[dim, hidden]`.
+    pub mlp1_kernel: T,
+    /// MLP, `[hidden]`.
+    pub mlp1_bias: T,
+    /// MLP, `[hidden, dim]`.
+    pub mlp2_kernel: T,
+    /// MLP, `[dim]`.
+    pub mlp2_bias: T,
+}
+
+/// The dropout masks' keys of one image.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// Attention probabilities, over `[head, token, token]`.
+    pub attention: u64,
+    /// After the MLP's first layer, over `[token, hidden]`.
+    pub mlp1: u64,
+    /// After the MLP's second layer, over `[token, dim]`.
+    pub mlp2: u64,
+}
+
+/// What the forward pass of an image leaves for the backward pass.
+struct Saved<'a> {
+    qkv: &'a mut [f32],
+    probabilities: &'a mut [f32],
+    attended: &'a mut [f32],
+    /// x + attention.
+    middle: &'a mut [f32],
+    /// The MLP's hidden layer after GELU and dropout.
+    hidden: &'a mut [f32],
+    /// GELU's derivative there, times the mask.
+    slope1: &'a mut [f32],
+    /// The same after the second layer.
+    slope2: &'a mut [f32],
+}
+
+impl Block {
+    fn lengths(&self) -> [usize; 7] {
+        let Attention { tokens, heads, .. } = self.attention;
+        let inner = self.attention.inner();
+        [
+            tokens * 3 * inner,
+            heads * tokens * tokens,
+            tokens * inner,
+            tokens * self.dim,
+            tokens * self.hidden,
+            tokens * self.hidden,
+            tokens * self.dim,
+        ]
+    }
+
+    /// Numbers that an image's forward pass saves.
+    pub fn saved(&self) -> usize {
+        self.lengths().iter().sum()
+    }
+
+    /// Room that the passes need beside their arguments.
+    pub fn scratch(&self) -> usize {
+        let tokens = self.attention.tokens;
+        let inner = self.attention.inner();
+        let wide = self.dim.max(self.hidden);
+        self.attention.scratch() + tokens * (3 * self.dim + 2 * wide + 4 * inner) + 2 * self.dim
+    }
+
+    fn split<'a>(&self, mut saved: &'a mut [f32]) -> Saved<'a> {
+        let [qkv, probabilities, attended, middle, hidden, slope1, slope2] =
+            self.lengths().map(|length| take(&mut saved, length));
+        Saved {
+            qkv,
+            probabilities,
+            attended,
+            middle,
+            hidden,
+            slope1,
+            slope2,
+        }
+    }
+
+    /// One image: `x` → `y`, both `[token, dim]`. `saved` has [`Block::saved`] numbers, which
+    /// [`Block::backward`] reads again; without `keys` nothing is dropped.
+    pub fn forward(
+        &self,
+        parameters: &Parameters<&[f32]>,
+        x: &[f32],
+        y: &mut [f32],
+        saved: &mut [f32],
+        keys: Option<Keys>,
+        mut scratch: &mut [f32],
+    ) {
+        let p = parameters;
+        let tokens = self.attention.tokens;
+        let inner = self.attention.inner();
+        let (dim, hidden) = (self.dim, self.hidden);
+        let saved = self.split(saved);
+        let normal = take(&mut scratch, tokens * dim);
+
+        norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
+        for row in saved.qkv.chunks_exact_mut(3 * inner) {
+            for (part, bias) in row.chunks_exact_mut(inner).zip(p.qkv_bias) {
+                part.copy_from_slice(bias);
+            }
+        }
+        let normalised = Matrix::new(normal, tokens, dim);
+        for (which, kernel) in p.qkv_kernel.iter().enumerate() {
+            let part = &mut saved.qkv[which * inner..];
+            MatrixMut::strided(part, tokens, inner, 3 * inner).add(
+                1.0,
+                normalised,
+                Matrix::new(kernel, dim, inner),
+            );
+        }
+        self.attention.forward(
+            saved.qkv,
+            p.scale,
+            saved.probabilities,
+            saved.attended,
+            keys.map(|keys| keys.attention),
+            scratch,
+        );
+
+        add_row(saved.middle, x, p.out_bias);
+        MatrixMut::new(saved.middle, tokens, dim).add(
+            1.0,
+            Matrix::new(saved.attended, tokens, inner),
+            Matrix::new(p.out_kernel, inner, dim),
+        );
+
+        norm::forward(saved.middle, p.gamma2, p.beta2, self.epsilon, normal);
+        fill_rows(saved.hidden, p.mlp1_bias);
+        MatrixMut::new(saved.hidden, tokens, hidden).add(
+            1.0,
+            Matrix::new(normal, tokens, dim),
+            Matrix::new(p.mlp1_kernel, dim, hidden),
+        );
+        let dropout = |key: Option<u64>, mask: &mut [f32]| match key {
+            Some(key) if !self.dropout.is_zero() => self.dropout.mask(key, 0, mask),
+            _ => mask.fill(1.0),
+        };
+        dropout(keys.map(|keys| keys.mlp1), saved.slope1);
+        activate(saved.hidden, saved.slope1);
+        fill_rows(y, p.mlp2_bias);
+        MatrixMut::new(y, tokens, dim).add(
+            1.0,
+            Matrix::new(saved.hidden, tokens, hidden),
+            Matrix::new(p.mlp2_kernel, hidden, dim),
+        );
+        dropout(keys.map(|keys| keys.mlp2), saved.slope2);
+        if self.second_gelu {
+            activate(y, saved.slope2);
+        } else {
+            multiply(y, saved.slope2);
+        }
+        add(y, saved.middle);
+    }
+
+    /// One image, back: `dy` → `dx`, both `[token, dim]`; gradients of the parameters are added to
+    /// `gradients`. `saved` and `keys` are the forward pass's.
+    #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
+    pub fn backward(
+        &self,
+        parameters: &Parameters<&[f32]>,
+        gradients: &mut Parameters<&mut [f32]>,
+        x: &[f32],
+        saved: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        keys: Option<Keys>,
+        mut scratch: &mut [f32],
+    ) {
+        let (p, g) = (parameters, gradients);
+        let tokens = self.attention.tokens;
+        let inner = self.attention.inner();
+        let (dim, hidden) = (self.dim, self.hidden);
+        let mut rest = saved;
+        let [
+            qkv,
+            probabilities,
+            attended,
+            middle,
+            activated,
+            slope1,
+            slope2,
+        ] = self.lengths().map(|length| {
+            let (part, after) = rest.split_at(length);
+            rest = after;
+            part
+        });
+        let normal = take(&mut scratch, tokens * dim);
+        let d_normal = take(&mut scratch, tokens * dim);
+        let d2 = take(&mut scratch, tokens * dim);
+        let d1 = take(&mut scratch, tokens * hidden);
+        let d_attended = take(&mut scratch, tokens * inner);
+        let d_qkv = take(&mut scratch, tokens * 3 * inner);
+        let row1 = take(&mut scratch, dim);
+        let row2 = take(&mut scratch, dim);
+
+        // The MLP.
+        d2.copy_from_slice(dy);
+        multiply(d2, slope2);
+        add_rows(g.mlp2_bias, d2);
+        norm::forward(middle, p.gamma2, p.beta2, self.epsilon, normal);
+        let d2_matrix = Matrix::new(d2, tokens, dim);
+        MatrixMut::new(g.mlp2_kernel, hidden, dim).add(
+            1.0,
+            Matrix::new(activated, tokens, hidden).t(),
+            d2_matrix,
+        );
+        MatrixMut::new(d1, tokens, hidden).set(
+            1.0,
+            d2_matrix,
+            Matrix::new(p.mlp2_kernel, hidden, dim).t(),
+        );
+        multiply(d1, slope1);
+        add_rows(g.mlp1_bias, d1);
+        let d1_matrix = Matrix::new(d1, tokens, hidden);
+        MatrixMut::new(g.mlp1_kernel, dim, hidden).add(
+            1.0,
+            Matrix::new(normal, tokens, dim).t(),
+            d1_matrix,
+        );
+        MatrixMut::new(d_normal, tokens, dim).set(
+            1.0,
+            d1_matrix,
+            Matrix::new(p.mlp1_kernel, dim, hidden).t(),
+        );
+        // From here on dx is the gradient of `middle`.
+        dx.copy_from_slice(dy);
+        norm::backward(
+            middle,
+            p.gamma2,
+            self.epsilon,
+            d_normal,
+            dx,
+            g.gamma2,
+            g.beta2,
+            row1,
+            row2,
+        );
+        add_rows(g.out_bias, dx);
+        norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
+
+        // The attention.
+        let d_middle = Matrix::new(dx, tokens, dim);
+        MatrixMut::new(g.out_kernel, inner, dim).add(
+            1.0,
+            Matrix::new(attended, tokens, inner).t(),
+            d_middle,
+        );
+        MatrixMut::new(d_attended, tokens, inner).set(
+            1.0,
+            d_middle,
+            Matrix::new(p.out_kernel, inner, dim).t(),
+        );
+        self.attention.backward(
+            qkv,
+            p.scale,
+            probabilities,
+            d_attended,
+            d_qkv,
+            g.scale,
+            keys.map(|keys| keys.attention),
+            scratch,
+        );
+        let normalised = Matrix::new(normal, tokens, dim);
+        for which in 0..3 {
+            let part = Matrix::strided(&d_qkv[which * inner..], tokens, inner, 3 * inner);
+            MatrixMut::new(g.qkv_kernel[which], dim, inner).add(1.0, normalised.t(), part);
+            let kernel = Matrix::new(p.qkv_kernel[which], dim, inner).t();
+            let d_normal = MatrixMut::new(d_normal, tokens, dim);
+            if which == 0 {
+                d_normal.set(1.0, part, kernel);
+            } else {
+                d_normal.add(1.0, part, kernel);
+            }
+        }
+        for row in d_qkv.chunks_exact(3 * inner) {
+            for (part, bias) in row.chunks_exact(inner).zip(g.qkv_bias.iter_mut()) {
+                add(bias, part);
+            }
+        }
+        norm::backward(
+            x,
+            p.gamma1,
+            self.epsilon,
+            d_normal,
+            dx,
+            g.gamma1,
+            g.beta1,
+            row1,
+            row2,
+        );
+    }
+}
+
+/// Cuts `length` numbers off the front.
+fn take<'a>(rest: &mut &'a mut [f32], length: usize) -> &'a mut [f32] {
+    let (part, after) = std::mem::take(rest).split_at_mut(length);
+    *rest = after;
+    part
+}
+
+/// Every row becomes `row`.
+fn fill_rows(rows: &mut [f32], row: &[f32]) {
+    for target in rows.chunks_exact_mut(row.len()) {
+        target.copy_from_slice(row);
+    }
+}
+
+dispatched! {
+    /// Every row of `target` becomes that of `rows`, plus `row`.
+    fn add_row(target: &mut [f32], rows: &[f32], row: &[f32]) {
+        let width = row.len();
+        for (target, from) in target.chunks_exact_mut(width).zip(rows.chunks_exact(width)) {
+            for i in 0..width {
+                target[i] = from[i] + row[i];
+            }
+        }
+    }
+}
+
+dispatched! {
+    /// Adds every row to `sum`.
+    fn add_rows(sum: &mut [f32], rows: &[f32]) {
+        for row in rows.chunks_exact(sum.len()) {
+            for (sum, value) in sum.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
+}
+
+dispatched! {
+    fn add(target: &mut [f32], values: &[f32]) {
+        for (target, value) in target.iter_mut().zip(values) {
+            *target += value;
+        }
+    }
+}
+
+dispatched! {
+    fn multiply(target: &mut [f32], by: &[f32]) {
+        for (target, by) in target.iter_mut().zip(by) {
+            *target *= by;
+        }
+    }
+}
+
+dispatched! {
+    /// Each value becomes its GELU times the mask, the mask GELU's derivative there times itself.
+    fn activate(values: &mut [f32], masks: &mut [f32]) {
+        for (value, mask) in values.iter_mut().zip(masks) {
+            let (activated, derivative) = gelu(*value);
+            (*value, *mask) = (activated * *mask, derivative * *mask);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Exponential and GELU on vectors.
+//!
+//! The functions on numbers are `inline(always)` and branch-free, so that loops over them become
+//! vector code in each of the levels of SIMD that a kernel is compiled for.
+
+use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+
+/// eˣ. Relative error below 2e-7 for x in [−87, 88]; 0 below −87.3, and above 88.7 the value there.
+///
+/// 2ⁿ · eʳ with n = round(x / ln 2); eʳ by its series to degree 7 on |r| ≤ ln 2 / 2.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    // ln 2 in two parts, for products that are not rounded before they are added.
+    const LN2_HIGH: f32 = std::f32::consts::LN_2;
+    const LN2_LOW: f32 = -1.904_654_3e-9;
+    // Adding it rounds to an integer, which then stands in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    let clamped = x.clamp(-87.3, 88.7);
+    let shifted = clamped.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
+    let p = 1.984_127e-4f32;
+    let p = p.mul_add(r, 1.388_889e-3);
+    let p = p.mul_add(r, 8.333_334e-3);
+    let p = p.mul_add(r, 4.166_666_6e-2);
+    let p = p.mul_add(r, 1.666_666_7e-1);
+    let p = p.mul_add(r, 0.5);
+    let p = p.mul_add(r, 1.0);
+    let p = p.mul_add(r, 1.0);
+    // n is in −126..=128; half of it at a time keeps both factors normal numbers.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+    let value = p * power(half) * power(n - half);
+    if x < -87.3 { 0.0 } else { value }
+}
+
+/// GELU(x) = x · Φ(x) and its derivative Φ(x) + x · φ(x), where Φ is the normal distribution's
+/// cumulative function and φ its density (Hendrycks and Gimpel, arXiv 1606.08415).
+///
+/// Φ(−|x|) = ½ e^(−x²/2) · erfcx(|x| / √2), with erfcx a polynomial of degree 9 in
+/// 1 / (1 + 0.475 z), fitted to a relative error of 9e-9 on [0, 10]. In all the error of both
+/// results is below 5e-7 · max(1, |x|) and, for the GELU of negative x, below 1e-5 relative.
+#[inline(always)]
+pub fn gelu(x: f32) -> (f32, f32) {
+    const HALF_SQRT_2_OVER_PI: f32 = 0.398_942_3;
+    let z = x.abs() * FRAC_1_SQRT_2;
+    let e = exp(-z * z);
+    let t = 1.0 / z.mul_add(0.475, 1.0);
+    let p = -5.598_245_5e-2f32;
+    let p = p.mul_add(t, 3.061_555_6e-1);
+    let p = p.mul_add(t, -6.280_756_5e-1);
+    let p = p.mul_add(t, 5.254_021e-1);
+    let p = p.mul_add(t, -1.739_448_3e-1);
+    let p = p.mul_add(t, 2.711_641e-1);
+    let p = p.mul_add(t, 2.165_155_4e-1);
+    let p = p.mul_add(t, 2.710_117e-1);
+    let p = p.mul_add(t, 2.677_453_5e-1);
+    let p = p.mul_add(t, 8.582_862e-6);
+    let tail = 0.5 * e * p;
+    let cumulative = if x < 0.0 { tail } else { 1.0 - tail };
+    let density = HALF_SQRT_2_OVER_PI * e;
+    (x * cumulative, x.mul_add(density, cumulative))
+}
+
+/// Sum of a slice in a fixed order: sixteen running sums, then their sum. The order is the same
+/// in every SIMD level.
+#[inline(always)]
+pub fn sum(values: &[f32]) -> f32 {
+    fold(values, 0.0, |sum, x| sum + x, |a, b| a + b)
+}
+
+/// Largest of a slice.
+#[inline(always)]
+pub fn max(values: &[f32]) -> f32 {
+    let max = |a: f32, b: f32| if a > b { a } else { b };
+    fold(values, f32::NEG_INFINITY, max, max)
+}
+
+/// Sum of the products of two slices of one length, in the order of [`sum`].
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
+        }
+    }
+    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
+        sums[lane] = a.mul_add(*b, sums[lane]);
+    }
+    tree(sums, |a, b| a + b)
+}
+
+#[inline(always)]
+fn fold(
+    values: &[f32],
+    start: f32,
+    step: impl Fn(f32, f32) -> f32,
+    join: impl Fn(f32, f32) -> f32,
+) -> f32 {
+    const LANES: usize = 16;
+    let mut folded = [start; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            folded[lane] = step(folded[lane], chunk[lane]);
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        folded[lane] = step(folded[lane], *value);
+    }
+    tree(folded, join)
+}
+
+#[inline(always)]
+fn tree(mut values: [f32; 16], join: impl Fn(f32, f32) -> f32) -> f32 {
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            values[lane] = join(values[lane], values[lane + width]);
+        }
+    }
+    values[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers over the whole range, denser near 0.
+    fn numbers(limit: f64) -> impl Iterator<Item = f32> {
+        (-200_000..=200_000).map(move |i| {
+            let u = f64::from(i) / 200_000.0;
+            (limit * u * u.abs()) as f32
+        })
+    }
+
+    #[test]
+    fn exp_is_within_its_bound() {
+        for x in numbers(87.0) {
+            let exact = f64::from(x).exp();
+            let relative = (f64::from(exp(x)) / exact - 1.0).abs();
+            assert!(relative < 2e-7, "{x}: {relative:e}");
+        }
+        assert_eq!(exp(-1e9), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(1e9).is_finite());
+        assert!(exp(f32::NAN).is_nan());
+    }
+
+    /// Φ by its Taylor series, or by the continued fraction of the tail (Abramowitz and Stegun,
+    /// 26.2.10 and 26.2.14), in double precision.
+    fn cumulative(x: f64) -> f64 {
+        let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+        if x.abs() < 3.0 {
+            let (mut term, mut sum, mut n) = (x, x, 1.0);
+            while term.abs() > 1e-18 {
+                term *= x * x / (2.0 * n + 1.0);
+                n += 1.0;
+                sum += term;
+            }
+            0.5 + density * sum
+        } else {
+            let a = x.abs();
+            let fraction = (1..=60).rev().fold(a, |f, n| a + f64::from(n) / f);
+            let tail = density / fraction;
+            if x < 0.0 { tail } else { 1.0 - tail }
+        }
+    }
+
+    #[test]
+    fn gelu_and_its_derivative_are_within_their_bounds() {
+        for x in numbers(12.0) {
+            let (value, slope) = gelu(x);
+            let x = f64::from(x);
+            let density = (-x * x / 2.0).exp() / (2.0 * std::f64::consts::PI).sqrt();
+            let (exact, exact_slope) = (x * cumulative(x), cumulative(x) + x * density);
+            let bound = 5e-7 * x.abs().max(1.0);
+            assert!((f64::from(value) - exact).abs() < bound, "{x}");
+            assert!((f64::from(slope) - exact_slope).abs() < bound, "{x}");
+            if (-9.0..-1e-6).contains(&x) {
+                assert!((f64::from(value) / exact - 1.0).abs() < 1e-5, "{x}");
+            }
+        }
+        assert_eq!(gelu(0.0).0, 0.0);
+        assert!(gelu(f32::NAN).0.is_nan());
+    }
+
+    #[test]
+    fn sums_and_maxima() {
+        let values: Vec<f32> = (0..37).map(|i| (i as f32 - 18.0) * 0.5).collect();
+        assert_eq!(sum(&values), 0.0);
+        assert_eq!(max(&values), 9.0);
+        assert_eq!(dot(&values[..3], &[1.0, 2.0, 4.0]), -9.0 - 17.0 - 32.0);
+    }
+}

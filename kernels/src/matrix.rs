@@ -1,0 +1,146 @@
+//! Matrix products on strided views.
+
+use std::marker::PhantomData;
+
+/// A matrix in a slice: element (r, c) lies at r · row stride + c · column stride.
+#[derive(Clone, Copy)]
+pub struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// Rows one after another, without gaps.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Rows `row_stride` elements apart.
+    ///
+    /// Panics where the last element would lie outside of the slice.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, columns, row_stride));
+        Self {
+            data,
+            rows,
+            columns,
+            row_stride,
+            column_stride: 1,
+        }
+    }
+
+    /// The transpose, on the same numbers.
+    pub fn t(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// A matrix that a product is written to.
+pub struct MatrixMut<'a> {
+    data: *mut f32,
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+impl<'a> MatrixMut<'a> {
+    /// Rows one after another, without gaps.
+    pub fn new(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Rows `row_stride` elements apart.
+    ///
+    /// Panics where the last element would lie outside of the slice.
+    pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        assert!(fits(data.len(), rows, columns, row_stride));
+        Self {
+            data: data.as_mut_ptr(),
+            rows,
+            columns,
+            row_stride,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// self = scale · a · b
+    pub fn set(self, scale: f32, a: Matrix, b: Matrix) {
+        self.product(0.0, scale, a, b);
+    }
+
+    /// self += scale · a · b
+    pub fn add(self, scale: f32, a: Matrix, b: Matrix) {
+        self.product(1.0, scale, a, b);
+    }
+
+    fn product(self, keep: f32, scale: f32, a: Matrix, b: Matrix) {
+        assert_eq!((self.rows, self.columns), (a.rows, b.columns));
+        assert_eq!(a.columns, b.rows);
+        // SAFETY: the constructors have checked that each matrix's last element, and so each of
+        // its elements, lies in its slice; `self` was made from an exclusive borrow, so that
+        // neither `a` nor `b` overlaps it; the shapes agree, as just asserted.
+        unsafe {
+            gemm::gemm(
+                self.rows,
+                self.columns,
+                a.columns,
+                self.data,
+                1,
+                self.row_stride as isize,
+                keep != 0.0,
+                a.data.as_ptr(),
+                a.column_stride as isize,
+                a.row_stride as isize,
+                b.data.as_ptr(),
+                b.column_stride as isize,
+                b.row_stride as isize,
+                keep,
+                scale,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}
+
+/// Whether every element lies within `length`.
+fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
+    rows == 0 || columns == 0 || ((rows - 1) * row_stride + columns <= length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_strided_and_transposed_views() {
+        // a is 2×3 in rows of 4, b is 3×2 given as its transpose.
+        let a = [1.0, 2.0, 3.0, -9.0, 4.0, 5.0, 6.0];
+        let b = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
+        let mut c = [10.0; 5];
+        let a = Matrix::strided(&a, 2, 3, 4);
+        let b = Matrix::new(&b, 2, 3).t();
+        MatrixMut::strided(&mut c, 2, 2, 3).set(1.0, a, b);
+        assert_eq!(c, [7.0, 5.0, 10.0, 16.0, 11.0]);
+        MatrixMut::strided(&mut c, 2, 2, 3).add(2.0, a, b);
+        assert_eq!(c, [21.0, 15.0, 10.0, 48.0, 33.0]);
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_view_past_the_end_is_refused() {
+        Matrix::strided(&[0.0; 6], 2, 3, 4);
+    }
+}

@@ -1,0 +1,380 @@
+//! The encoder block as one operation, computed by `smallvit-kernels` on the CPU.
+//!
+//! To Burn it is a backend extension: the Flex backend runs the kernel image by image, and the
+//! autodiff backend its hand-written backward pass. Dropout masks are those of the composed
+//! operations, by the same keys.
+
+use std::sync::{Arc, Mutex};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{
+    Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
+};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
+use smallvit_kernels::attention::Attention;
+use smallvit_kernels::block::{Block, Keys, Parameters};
+use smallvit_kernels::dropout::Rate;
+
+use super::Pass;
+use super::encoder::EncoderBlock;
+
+/// Whether a block on this input is computed by the kernel.
+pub fn can(block: &EncoderBlock, x: &Tensor<3>) -> bool {
+    block.mlp.layers.len() == 2 && x.device().without_autodiff() == Device::flex()
+}
+
+/// The block on `[image, token, dim]`; [`can`] must have said so.
+pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
+    let [images, tokens, dim] = x.dims();
+    let EncoderBlock {
+        layer_norm1,
+        attention,
+        layer_norm2,
+        mlp,
+    } = block;
+    let [first, second] = &mlp.layers[..] else {
+        unreachable!("`can` asks for two layers");
+    };
+    let scale = match &attention.tau {
+        Some(tau) => tau.val().recip().expand([attention.heads]),
+        None => Tensor::full(
+            [attention.heads],
+            1.0 / (attention.key_dim as f32).sqrt(),
+            &x.device(),
+        ),
+    };
+    let mut keys = || pass.dropout_keys(images);
+    let keys = match (keys(), keys(), keys()) {
+        (Some(attention), Some(mlp1), Some(mlp2)) => attention
+            .into_iter()
+            .zip(mlp1)
+            .zip(mlp2)
+            .map(|((attention, mlp1), mlp2)| Keys {
+                attention,
+                mlp1,
+                mlp2,
+            })
+            .collect(),
+        _ => vec![],
+    };
+    let kernel = Block {
+        attention: Attention {
+            tokens,
+            heads: attention.heads,
+            key_dim: attention.key_dim,
+            mask_diagonal: attention.tau.is_some(),
+            dropout: Rate::new(attention.dropout),
+        },
+        dim,
+        hidden: first.bias.dims()[0],
+        second_gelu: true,
+        epsilon: layer_norm1.epsilon as f32,
+        dropout: Rate::new(mlp.dropout),
+    };
+    let tensors = BlockTensors {
+        gamma1: layer_norm1.gamma.val().into_dispatch(),
+        beta1: layer_norm1.beta.val().into_dispatch(),
+        query_kernel: attention.query.kernel.val().into_dispatch(),
+        key_kernel: attention.key.kernel.val().into_dispatch(),
+        value_kernel: attention.value.kernel.val().into_dispatch(),
+        query_bias: attention.query.bias.val().into_dispatch(),
+        key_bias: attention.key.bias.val().into_dispatch(),
+        value_bias: attention.value.bias.val().into_dispatch(),
+        scale: scale.into_dispatch(),
+        out_kernel: attention.output.kernel.val().into_dispatch(),
+        out_bias: attention.output.bias.val().into_dispatch(),
+        gamma2: layer_norm2.gamma.val().into_dispatch(),
+        beta2: layer_norm2.beta.val().into_dispatch(),
+        mlp1_kernel: first.kernel.val().into_dispatch(),
+        mlp1_bias: first.bias.val().into_dispatch(),
+        mlp2_kernel: second.kernel.val().into_dispatch(),
+        mlp2_bias: second.bias.val().into_dispatch(),
+    };
+    let y = <Dispatch as FusedBlock>::encoder_block(x.into_dispatch(), tensors, kernel, keys);
+    Tensor::from_dispatch(y)
+}
+
+/// The parameters of a block, in the kernel's order.
+#[derive(ExtensionType)]
+pub struct BlockTensors<B: Backend> {
+    gamma1: FloatTensor<B>,
+    beta1: FloatTensor<B>,
+    query_kernel: FloatTensor<B>,
+    key_kernel: FloatTensor<B>,
+    value_kernel: FloatTensor<B>,
+    query_bias: FloatTensor<B>,
+    key_bias: FloatTensor<B>,
+    value_bias: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    out_kernel: FloatTensor<B>,
+    out_bias: FloatTensor<B>,
+    gamma2: FloatTensor<B>,
+    beta2: FloatTensor<B>,
+    mlp1_kernel: FloatTensor<B>,
+    mlp1_bias: FloatTensor<B>,
+    mlp2_kernel: FloatTensor<B>,
+    mlp2_bias: FloatTensor<B>,
+}
+
+const PARAMETERS: usize = 17;
+
+impl<B: Backend> BlockTensors<B> {
+    fn into_array(self) -> [FloatTensor<B>; PARAMETERS] {
+        [
+            self.gamma1,
+            self.beta1,
+            self.query_kernel,
+            self.key_kernel,
+            self.value_kernel,
+            self.query_bias,
+            self.key_bias,
+            self.value_bias,
+            self.scale,
+            self.out_kernel,
+            self.out_bias,
+            self.gamma2,
+            self.beta2,
+            self.mlp1_kernel,
+            self.mlp1_bias,
+            self.mlp2_kernel,
+            self.mlp2_bias,
+        ]
+    }
+}
+
+fn by_name<T>(
+    [
+        g1,
+        b1,
+        qk,
+        kk,
+        vk,
+        qb,
+        kb,
+        vb,
+        scale,
+        ok,
+        ob,
+        g2,
+        b2,
+        k1,
+        c1,
+        k2,
+        c2,
+    ]: [T; PARAMETERS],
+) -> Parameters<T> {
+    Parameters {
+        gamma1: g1,
+        beta1: b1,
+        qkv_kernel: [qk, kk, vk],
+        qkv_bias: [qb, kb, vb],
+        scale,
+        out_kernel: ok,
+        out_bias: ob,
+        gamma2: g2,
+        beta2: b2,
+        mlp1_kernel: k1,
+        mlp1_bias: c1,
+        mlp2_kernel: k2,
+        mlp2_bias: c2,
+    }
+}
+
+/// The block as an operation.
+#[backend_extension(Flex, Autodiff)]
+pub trait FusedBlock: Backend {
+    /// `x`, `[image, token, dim]` → the same shape. There are as many `keys` as images, or none
+    /// where nothing is dropped.
+    fn encoder_block(
+        x: FloatTensor<Self>,
+        #[extension_type] parameters: BlockTensors<Self>,
+        block: Block,
+        keys: Vec<Keys>,
+    ) -> FloatTensor<Self>;
+}
+
+type Flat = <Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
+
+impl FusedBlock for Flex {
+    fn encoder_block(
+        x: Flat,
+        parameters: BlockTensors<Self>,
+        block: Block,
+        keys: Vec<Keys>,
+    ) -> Flat {
+        let parameters = parameters.into_array().map(|p| p.to_contiguous());
+        run(&x.to_contiguous(), &parameters, &block, &keys, None)
+    }
+}
+
+impl<C: CheckpointStrategy> FusedBlock for Autodiff<Flex, C> {
+    fn encoder_block(
+        x: FloatTensor<Self>,
+        parameters: BlockTensors<Self>,
+        block: Block,
+        keys: Vec<Keys>,
+    ) -> FloatTensor<Self> {
+        let (x, x_guard) = x.into_parts();
+        let x = x.to_contiguous();
+        let parts = parameters.into_array().map(|p| p.into_parts());
+        let parameters = parts.each_ref().map(|(value, _)| value.to_contiguous());
+        let mut guards = parts.into_iter().map(|(_, guard)| guard);
+        let mut x_guard = Some(x_guard);
+        let nodes: [_; PARAMETERS + 1] = std::array::from_fn(|_| {
+            let guard = x_guard.take().or_else(|| guards.next());
+            guard.expect("there is a guard an input")
+        });
+        match BlockStep.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => prep.finish(run(&x, &parameters, &block, &keys, None)),
+            OpsKind::Tracked(prep) => {
+                let mut saved = Buffer::take(block.saved() * x.shape()[0]);
+                let y = run(&x, &parameters, &block, &keys, Some(&mut saved.0));
+                let state = Saved {
+                    block,
+                    keys,
+                    x,
+                    parameters,
+                    saved: Arc::new(saved),
+                };
+                prep.finish(state, y)
+            }
+        }
+    }
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Debug)]
+struct Saved {
+    block: Block,
+    keys: Vec<Keys>,
+    x: Flat,
+    parameters: [Flat; PARAMETERS],
+    saved: Arc<Buffer>,
+}
+
+#[derive(Debug)]
+struct BlockStep;
+
+impl Backward<Flex, { PARAMETERS + 1 }> for BlockStep {
+    type State = Saved;
+
+    fn backward(
+        self,
+        ops: Ops<Saved, { PARAMETERS + 1 }>,
+        gradients: &mut Gradients,
+        _: &mut Checkpointer,
+    ) {
+        let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let (dx, d_parameters) = backward(&ops.state, &dy);
+        let all = std::iter::once(dx).chain(d_parameters);
+        for (parent, gradient) in ops.parents.iter().zip(all) {
+            if let Some(parent) = parent {
+                gradients.register::<Flex>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+fn slice(tensor: &Flat) -> &[f32] {
+    tensor
+        .as_slice()
+        .expect("the model's tensors are 32-bit floats, and these were made contiguous")
+}
+
+fn tensor(values: Vec<f32>, shape: Shape) -> Flat {
+    Flat::from_data(TensorData::new(values, shape))
+}
+
+fn run(
+    x: &Flat,
+    parameters: &[Flat; PARAMETERS],
+    block: &Block,
+    keys: &[Keys],
+    saved: Option<&mut Vec<f32>>,
+) -> Flat {
+    let parameters = by_name(parameters.each_ref().map(slice));
+    let values = slice(x);
+    let image = block.attention.tokens * block.dim;
+    let mut y = vec![0.0; values.len()];
+    let mut scratch = Buffer::take(block.scratch());
+    // Without a backward pass every image may write over what the one before it saved.
+    let mut one = None;
+    let (saved, stride) = match saved {
+        Some(saved) => (saved, block.saved()),
+        None => (&mut one.insert(Buffer::take(block.saved())).0, 0),
+    };
+    let images = values.chunks_exact(image).zip(y.chunks_exact_mut(image));
+    for (number, (x, y)) in images.enumerate() {
+        let saved = &mut saved[number * stride..][..block.saved()];
+        let keys = keys.get(number).copied();
+        block.forward(&parameters, x, y, saved, keys, &mut scratch.0);
+    }
+    tensor(y, x.shape())
+}
+
+fn backward(state: &Saved, dy: &Flat) -> (Flat, [Flat; PARAMETERS]) {
+    let Saved { block, keys, x, .. } = state;
+    let parameters = by_name(state.parameters.each_ref().map(slice));
+    let mut buffers = state
+        .parameters
+        .each_ref()
+        .map(|p| vec![0.0f32; p.shape().num_elements()]);
+    let mut gradients = by_name(buffers.each_mut().map(|b| &mut b[..]));
+    let image = block.attention.tokens * block.dim;
+    let mut dx = vec![0.0; slice(x).len()];
+    let mut scratch = Buffer::take(block.scratch());
+    let images = slice(x)
+        .chunks_exact(image)
+        .zip(slice(dy).chunks_exact(image));
+    for (number, ((x, dy), dx)) in images.zip(dx.chunks_exact_mut(image)).enumerate() {
+        let saved = &state.saved.0[number * block.saved()..][..block.saved()];
+        let keys = keys.get(number).copied();
+        block.backward(
+            &parameters,
+            &mut gradients,
+            x,
+            saved,
+            dy,
+            dx,
+            keys,
+            &mut scratch.0,
+        );
+    }
+    let mut shapes = state.parameters.each_ref().map(|p| p.shape()).into_iter();
+    let gradients = buffers.map(|values| {
+        let shape = shapes.next().expect("there is a shape a parameter");
+        tensor(values, shape)
+    });
+    (tensor(dx, x.shape()), gradients)
+}
+
+/// Room that comes back to be used again: fresh pages cost more than the numbers in them.
+#[derive(Debug)]
+struct Buffer(Vec<f32>);
+
+static ROOM: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+impl Buffer {
+    /// Of this length, with anything in it.
+    fn take(length: usize) -> Self {
+        let mut room = ROOM.lock().unwrap_or_else(|e| e.into_inner());
+        let found = room.iter().position(|buffer| buffer.len() == length);
+        Self(found.map_or_else(|| vec![0.0; length], |i| room.swap_remove(i)))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        /// As many as a model's blocks and threads keep in use, several times over.
+        const MOST: usize = 256;
+        let mut room = ROOM.lock().unwrap_or_else(|e| e.into_inner());
+        if room.len() == MOST {
+            room.remove(0);
+        }
+        room.push(std::mem::take(&mut self.0));
+    }
+}
