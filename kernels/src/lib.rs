@@ -11,6 +11,7 @@
 #![warn(missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+pub mod adamw;
 pub mod attention;
 pub mod block;
 pub mod dropout;
