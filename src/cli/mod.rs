@@ -1,6 +1,7 @@
 //! One file a command: it parses, calls the library and prints. Results go to standard output,
 //! progress and errors to standard error.
 
+mod bench;
 mod compare;
 mod data;
 mod evaluate;
@@ -46,6 +47,8 @@ enum Command {
     Data(data::Command),
     /// List the built-in recipes, or print one.
     Recipes(recipes::Arguments),
+    /// Time a training step and its parts.
+    Bench(bench::Arguments),
     /// Bring in a model from elsewhere.
     #[command(subcommand)]
     Import(import::Command),
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Show(command) => show::run(command),
         Command::Data(command) => data::run(command),
         Command::Recipes(arguments) => recipes::run(arguments),
+        Command::Bench(arguments) => bench::run(arguments),
         Command::Import(command) => import::run(command),
         Command::Completions { shell } => {
             let mut script = vec![];

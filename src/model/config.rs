@@ -143,6 +143,27 @@ impl ModelConfig {
         (self.image_size / self.patch_size).pow(2)
     }
 
+    /// Multiplications of an image's forward pass, in all matrix products; a training step takes
+    /// three times as many, and each comes with an addition.
+    pub fn products(&self, channels: usize, classes: usize) -> u64 {
+        let dense = |input: usize, widths: &[usize]| -> usize {
+            let inputs = std::iter::once(&input).chain(widths);
+            inputs.zip(widths).map(|(a, b)| a * b).sum()
+        };
+        let (tokens, inner) = (self.tokens(), self.heads * self.key_dim);
+        let versions = if self.tokenizer == Tokenization::Shifted {
+            5
+        } else {
+            1
+        };
+        let patch = self.patch_size * self.patch_size * channels * versions;
+        let block = 4 * self.dim * inner + 2 * tokens * inner + dense(self.dim, &self.mlp);
+        let flat = tokens * self.dim;
+        let last = self.head.last().copied().unwrap_or(flat);
+        let head = dense(flat, &self.head) + last * classes;
+        (tokens * (patch * self.dim + self.depth * block) + head) as u64
+    }
+
     /// Parameters, but for the terms that are small beside the others.
     fn approximate_parameters(&self) -> u128 {
         let product = |a: usize, b: usize| a as u128 * b as u128;

@@ -73,14 +73,29 @@ impl Vit {
 
     /// Normalised and resized images `[image, row, column, channel]` → logits `[image, class]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        let tokens = self.tokenize(images, pass);
+        let encoded = self.encode(tokens, pass);
+        self.classify(encoded, pass)
+    }
+
+    /// `[image, row, column, channel]` → `[image, token, dim]`, positions added.
+    pub fn tokenize(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<3> {
         let tokens = self.patch.forward(images, pass);
         pass.keep(|| "tokens".into(), &tokens);
-        let mut x = tokens + self.position_embedding.val().unsqueeze();
+        let x = tokens + self.position_embedding.val().unsqueeze();
         pass.keep(|| "encoded".into(), &x);
-        for (number, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x, number, pass);
-        }
-        let x = self.final_layer_norm.forward(x);
+        x
+    }
+
+    /// The blocks: `[image, token, dim]` → the same shape.
+    pub fn encode(&self, tokens: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
+        let blocks = self.blocks.iter().enumerate();
+        blocks.fold(tokens, |x, (number, block)| block.forward(x, number, pass))
+    }
+
+    /// `[image, token, dim]` → logits `[image, class]`.
+    pub fn classify(&self, encoded: Tensor<3>, pass: &mut Pass) -> Tensor<2> {
+        let x = self.final_layer_norm.forward(encoded);
         let [images, tokens, dim] = x.dims();
         let x = pass.dropout(x.reshape([images, tokens * dim]), self.head_dropout);
         self.logits.forward(self.head.forward(x, pass))

@@ -468,7 +468,8 @@ pub fn parameters(model: &Vit) -> u64 {
     burn::module::Module::num_params(model) as u64
 }
 
-fn median(values: &[f32]) -> f64 {
+/// The middle of the values, or of the two in the middle.
+pub fn median(values: &[f32]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f32::total_cmp);
     let middle = sorted.len() / 2;
@@ -485,8 +486,8 @@ fn reset_peak_memory() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
-/// Largest resident memory in bytes.
-fn peak_memory() -> Option<u64> {
+/// Largest resident memory in bytes, where the system tells.
+pub fn peak_memory() -> Option<u64> {
     #[cfg(target_os = "linux")]
     {
         let status = fs::read_to_string("/proc/self/status").ok()?;

@@ -127,17 +127,7 @@ impl Workers {
             |(part, scores, part_gradients)| {
                 loss += f64::from(part);
                 logits.extend(scores);
-                if gradients.is_empty() {
-                    gradients = part_gradients;
-                } else {
-                    for (name, gradient) in part_gradients {
-                        let sum = match gradients.remove(&name) {
-                            Some(sum) => sum + gradient,
-                            None => gradient,
-                        };
-                        gradients.insert(name, sum);
-                    }
-                }
+                add(&mut gradients, part_gradients);
             },
         );
         Outcome {
@@ -145,6 +135,28 @@ impl Workers {
             logits,
             gradients,
         }
+    }
+
+    /// Gradients of a part of the model: of the sum over micro-batches of what `loss` makes of the
+    /// images from the first number on, so many. For benchmarks.
+    pub fn differentiate(
+        &self,
+        model: &Vit,
+        images: usize,
+        loss: impl Fn(&Vit, usize, usize) -> Tensor<1> + Sync,
+    ) -> Gradients {
+        let mut gradients = Gradients::new();
+        self.in_order(
+            images.div_ceil(self.micro_batch),
+            |number| {
+                let first = number * self.micro_batch;
+                let model = weights::map(model.clone(), &mut OwnLeaves);
+                let loss = loss(&model, first, self.micro_batch.min(images - first));
+                gradients_of(&model, loss.backward())
+            },
+            |part| add(&mut gradients, part),
+        );
+        gradients
     }
 
     /// Logits `[image, class]` of preprocessed images, without dropout.
@@ -180,6 +192,17 @@ fn input(images: &[f32], [h, w, c]: [usize; 3], first: usize, count: usize) -> T
         TensorData::new(pixels.to_vec(), [count, h, w, c]),
         &device(),
     )
+}
+
+/// Adds the gradients of another part of the batch.
+fn add(sums: &mut Gradients, part: Gradients) {
+    for (name, gradient) in part {
+        let sum = match sums.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        sums.insert(name, sum);
+    }
 }
 
 struct OwnLeaves;
