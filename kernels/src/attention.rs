@@ -1,7 +1,7 @@
 //! The heart of attention: softmax(scale · q · kᵀ) · v in each head, between the projections.
 
 use crate::dropout::Rate;
-use crate::math::{dot, exp, max, sum};
+use crate::math::{dot, exp, max, multiply, sum};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::simd::dispatched;
 
@@ -135,12 +135,16 @@ impl Attention {
             self.view_mut(d_qkv, 1, head)
                 .set(scale[head], d_scores.t(), q);
             // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale.
-            let mut along = 0.0;
-            for token in 0..tokens {
-                let at = token * 3 * inner + head * self.key_dim;
-                let (q, dq) = (&qkv[at..][..self.key_dim], &d_qkv[at..][..self.key_dim]);
-                along += dot(q, dq);
-            }
+            let first = head * self.key_dim;
+            let mut along = [0.0];
+            dot_strided(
+                &qkv[first..],
+                &d_qkv[first..],
+                self.key_dim,
+                3 * inner,
+                &mut along,
+            );
+            let [along] = along;
             d_scale[head] += along / scale[head];
         }
     }
@@ -180,9 +184,10 @@ dispatched! {
 }
 
 dispatched! {
-    fn multiply(target: &mut [f32], by: &[f32]) {
-        for (target, by) in target.iter_mut().zip(by) {
-            *target *= by;
+    /// Sum of the products of two matrices' elements, of rows `stride` apart.
+    fn dot_strided(a: &[f32], b: &[f32], width: usize, stride: usize, total: &mut [f32; 1]) {
+        for (a, b) in a.chunks(stride).zip(b.chunks(stride)) {
+            total[0] += dot(&a[..width], &b[..width]);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::attention::Attention;
 use crate::dropout::Rate;
-use crate::math::gelu;
+use crate::math::{add, gelu, multiply};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::norm;
 use crate::simd::dispatched;
@@ -30,10 +30,10 @@ pub struct Parameters<T> {
     pub gamma1: T,
     /// First layer normalisation, `[dim]`.
     pub beta1: T,
-    /// Query, key and value, `[dim, heads · key_dim]` each.
-    pub qkv_kernel: [T; 3],
-    /// Query, key and value, `[heads · key_dim]` each.
-    pub qkv_bias: [T; 3],
+    /// Query, key and value side by side, `[dim, 3 · heads · key_dim]`.
+    pub qkv_kernel: T,
+    /// Query, key and value, `[3 · heads · key_dim]`.
+    pub qkv_bias: T,
     /// 1 / τ, `[heads]`.
     pub scale: T,
     /// After the heads, `[heads · key_dim, dim]`.
@@ -141,20 +141,12 @@ impl Block {
         let normal = take(&mut scratch, tokens * dim);
 
         norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
-        for row in saved.qkv.chunks_exact_mut(3 * inner) {
-            for (part, bias) in row.chunks_exact_mut(inner).zip(p.qkv_bias) {
-                part.copy_from_slice(bias);
-            }
-        }
-        let normalised = Matrix::new(normal, tokens, dim);
-        for (which, kernel) in p.qkv_kernel.iter().enumerate() {
-            let part = &mut saved.qkv[which * inner..];
-            MatrixMut::strided(part, tokens, inner, 3 * inner).add(
-                1.0,
-                normalised,
-                Matrix::new(kernel, dim, inner),
-            );
-        }
+        fill_rows(saved.qkv, p.qkv_bias);
+        MatrixMut::new(saved.qkv, tokens, 3 * inner).add(
+            1.0,
+            Matrix::new(normal, tokens, dim),
+            Matrix::new(p.qkv_kernel, dim, 3 * inner),
+        );
         self.attention.forward(
             saved.qkv,
             p.scale,
@@ -307,23 +299,18 @@ impl Block {
             keys.map(|keys| keys.attention),
             scratch,
         );
-        let normalised = Matrix::new(normal, tokens, dim);
-        for which in 0..3 {
-            let part = Matrix::strided(&d_qkv[which * inner..], tokens, inner, 3 * inner);
-            MatrixMut::new(g.qkv_kernel[which], dim, inner).add(1.0, normalised.t(), part);
-            let kernel = Matrix::new(p.qkv_kernel[which], dim, inner).t();
-            let d_normal = MatrixMut::new(d_normal, tokens, dim);
-            if which == 0 {
-                d_normal.set(1.0, part, kernel);
-            } else {
-                d_normal.add(1.0, part, kernel);
-            }
-        }
-        for row in d_qkv.chunks_exact(3 * inner) {
-            for (part, bias) in row.chunks_exact(inner).zip(g.qkv_bias.iter_mut()) {
-                add(bias, part);
-            }
-        }
+        add_rows(g.qkv_bias, d_qkv);
+        let d_qkv = Matrix::new(d_qkv, tokens, 3 * inner);
+        MatrixMut::new(g.qkv_kernel, dim, 3 * inner).add(
+            1.0,
+            Matrix::new(normal, tokens, dim).t(),
+            d_qkv,
+        );
+        MatrixMut::new(d_normal, tokens, dim).set(
+            1.0,
+            d_qkv,
+            Matrix::new(p.qkv_kernel, dim, 3 * inner).t(),
+        );
         norm::backward(
             x,
             p.gamma1,
@@ -371,22 +358,6 @@ dispatched! {
             for (sum, value) in sum.iter_mut().zip(row) {
                 *sum += value;
             }
-        }
-    }
-}
-
-dispatched! {
-    fn add(target: &mut [f32], values: &[f32]) {
-        for (target, value) in target.iter_mut().zip(values) {
-            *target += value;
-        }
-    }
-}
-
-dispatched! {
-    fn multiply(target: &mut [f32], by: &[f32]) {
-        for (target, by) in target.iter_mut().zip(by) {
-            *target *= by;
         }
     }
 }

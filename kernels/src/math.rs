@@ -5,6 +5,8 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
+use crate::simd::dispatched;
+
 /// eˣ. Relative error below 2e-7 for x in [−87, 88]; 0 below −87.3, and above 88.7 the value there.
 ///
 /// 2ⁿ · eʳ with n = round(x / ln 2); eʳ by its series to degree 7 on |r| ≤ ln 2 / 2.
@@ -125,6 +127,24 @@ fn tree(mut values: [f32; 16], join: impl Fn(f32, f32) -> f32) -> f32 {
         }
     }
     values[0]
+}
+
+dispatched! {
+    /// target += values
+    pub fn add(target: &mut [f32], values: &[f32]) {
+        for (target, value) in target.iter_mut().zip(values) {
+            *target += value;
+        }
+    }
+}
+
+dispatched! {
+    /// target *= by
+    pub fn multiply(target: &mut [f32], by: &[f32]) {
+        for (target, by) in target.iter_mut().zip(by) {
+            *target *= by;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,10 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
             &x.device(),
         ),
     };
+    // One product for all three.
+    let qkv = [&attention.query, &attention.key, &attention.value];
+    let kernel = Tensor::cat(qkv.map(|dense| dense.kernel.val()).into(), 1);
+    let bias = Tensor::cat(qkv.map(|dense| dense.bias.val()).into(), 0);
     let mut keys = || pass.dropout_keys(images);
     let keys = match (keys(), keys(), keys()) {
         (Some(attention), Some(mlp1), Some(mlp2)) => attention
@@ -61,7 +65,7 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
             .collect(),
         _ => vec![],
     };
-    let kernel = Block {
+    let what = Block {
         attention: Attention {
             tokens,
             heads: attention.heads,
@@ -78,12 +82,8 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
     let tensors = BlockTensors {
         gamma1: layer_norm1.gamma.val().into_dispatch(),
         beta1: layer_norm1.beta.val().into_dispatch(),
-        query_kernel: attention.query.kernel.val().into_dispatch(),
-        key_kernel: attention.key.kernel.val().into_dispatch(),
-        value_kernel: attention.value.kernel.val().into_dispatch(),
-        query_bias: attention.query.bias.val().into_dispatch(),
-        key_bias: attention.key.bias.val().into_dispatch(),
-        value_bias: attention.value.bias.val().into_dispatch(),
+        qkv_kernel: kernel.into_dispatch(),
+        qkv_bias: bias.into_dispatch(),
         scale: scale.into_dispatch(),
         out_kernel: attention.output.kernel.val().into_dispatch(),
         out_bias: attention.output.bias.val().into_dispatch(),
@@ -94,7 +94,7 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
         mlp2_kernel: second.kernel.val().into_dispatch(),
         mlp2_bias: second.bias.val().into_dispatch(),
     };
-    let y = <Dispatch as FusedBlock>::encoder_block(x.into_dispatch(), tensors, kernel, keys);
+    let y = <Dispatch as FusedBlock>::encoder_block(x.into_dispatch(), tensors, what, keys);
     Tensor::from_dispatch(y)
 }
 
@@ -103,12 +103,8 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
 pub struct BlockTensors<B: Backend> {
     gamma1: FloatTensor<B>,
     beta1: FloatTensor<B>,
-    query_kernel: FloatTensor<B>,
-    key_kernel: FloatTensor<B>,
-    value_kernel: FloatTensor<B>,
-    query_bias: FloatTensor<B>,
-    key_bias: FloatTensor<B>,
-    value_bias: FloatTensor<B>,
+    qkv_kernel: FloatTensor<B>,
+    qkv_bias: FloatTensor<B>,
     scale: FloatTensor<B>,
     out_kernel: FloatTensor<B>,
     out_bias: FloatTensor<B>,
@@ -120,19 +116,15 @@ pub struct BlockTensors<B: Backend> {
     mlp2_bias: FloatTensor<B>,
 }
 
-const PARAMETERS: usize = 17;
+const PARAMETERS: usize = 13;
 
 impl<B: Backend> BlockTensors<B> {
     fn into_array(self) -> [FloatTensor<B>; PARAMETERS] {
         [
             self.gamma1,
             self.beta1,
-            self.query_kernel,
-            self.key_kernel,
-            self.value_kernel,
-            self.query_bias,
-            self.key_bias,
-            self.value_bias,
+            self.qkv_kernel,
+            self.qkv_bias,
             self.scale,
             self.out_kernel,
             self.out_bias,
@@ -147,31 +139,13 @@ impl<B: Backend> BlockTensors<B> {
 }
 
 fn by_name<T>(
-    [
-        g1,
-        b1,
-        qk,
-        kk,
-        vk,
-        qb,
-        kb,
-        vb,
-        scale,
-        ok,
-        ob,
-        g2,
-        b2,
-        k1,
-        c1,
-        k2,
-        c2,
-    ]: [T; PARAMETERS],
+    [g1, b1, qkv, qkv_bias, scale, ok, ob, g2, b2, k1, c1, k2, c2]: [T; PARAMETERS],
 ) -> Parameters<T> {
     Parameters {
         gamma1: g1,
         beta1: b1,
-        qkv_kernel: [qk, kk, vk],
-        qkv_bias: [qb, kb, vb],
+        qkv_kernel: qkv,
+        qkv_bias,
         scale,
         out_kernel: ok,
         out_bias: ob,
