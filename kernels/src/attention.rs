@@ -1,7 +1,7 @@
 //! The heart of attention: softmax(scale · q · kᵀ) · v in each head, between the projections.
 
 use crate::dropout::Rate;
-use crate::math::{dot, exp, max, multiply, sum};
+use crate::math::{dot, exp, max, replace_and_sum};
 use crate::matrix::{Matrix, MatrixMut};
 use crate::simd::dispatched;
 
@@ -98,8 +98,8 @@ impl Attention {
         let Some(key) = key.filter(|_| !self.dropout.is_zero()) else {
             return probabilities;
         };
-        self.dropout.mask(key, head * self.square(), dropped);
-        multiply(dropped, probabilities);
+        self.dropout
+            .apply(key, head * self.square(), probabilities, dropped);
         dropped
     }
 
@@ -158,10 +158,7 @@ dispatched! {
                 row[token] = f32::NEG_INFINITY;
             }
             let most = max(row);
-            for score in row.iter_mut() {
-                *score = exp(*score - most);
-            }
-            let scale = 1.0 / sum(row);
+            let scale = 1.0 / replace_and_sum(row, |score| exp(score - most));
             for score in row.iter_mut() {
                 *score *= scale;
             }
@@ -176,8 +173,8 @@ dispatched! {
         let rows = probabilities.chunks_exact(tokens).zip(dropped.chunks_exact(tokens));
         for ((p, dropped), d) in rows.zip(d.chunks_exact_mut(tokens)) {
             let along = dot(dropped, d);
-            for i in 0..tokens {
-                d[i] = dropped[i].mul_add(d[i], -(p[i] * along));
+            for ((d, p), dropped) in d.iter_mut().zip(p).zip(dropped) {
+                *d = dropped.mul_add(*d, -(p * along));
             }
         }
     }

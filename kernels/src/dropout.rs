@@ -45,11 +45,29 @@ impl Rate {
         fill(self, key, first, mask);
     }
 
+    /// Values after dropout; the first value is element number `first` of the key's mask.
+    pub fn apply(self, key: u64, first: usize, values: &[f32], dropped: &mut [f32]) {
+        apply(self, key, first, values, dropped);
+    }
+
+    /// The masks of sixteen times 64 bits: enough for the compiler to make whole vectors of it.
     #[inline(always)]
-    fn four(self, value: u64, four: &mut [f32]) {
-        for (lane, element) in four.iter_mut().enumerate() {
-            *element = self.one(value, lane);
+    fn chunk(self, key: u64, counter: u64) -> [f32; CHUNK] {
+        let mut drawn = [0u64; CHUNK / 4];
+        for (lane, drawn) in drawn.iter_mut().enumerate() {
+            *drawn = bits(key, counter + lane as u64);
         }
+        let mut mask = [0.0; CHUNK];
+        for (element, mask) in mask.iter_mut().enumerate() {
+            *mask = self.one(drawn[element / 4], element % 4);
+        }
+        mask
+    }
+
+    /// The mask of an element by its number.
+    #[inline(always)]
+    fn single(self, key: u64, element: usize) -> f32 {
+        self.one(bits(key, element as u64 / 4), element % 4)
     }
 
     #[inline(always)]
@@ -63,30 +81,47 @@ impl Rate {
     }
 }
 
+const CHUNK: usize = 64;
+
 dispatched! {
     fn fill(rate: Rate, key: u64, first: usize, mask: &mut [f32]) {
         let lead = mask.len().min(first.next_multiple_of(4) - first);
         let (lead, mask) = mask.split_at_mut(lead);
-        for (element, mask) in (first..).zip(lead) {
-            *mask = rate.one(bits(key, element as u64 / 4), element % 4);
+        for (element, mask) in (first..).zip(lead.iter_mut()) {
+            *mask = rate.single(key, element);
         }
-        // Sixteen values at a time give the compiler whole vectors.
-        const LANES: usize = 16;
-        let mut counter = first.div_ceil(4) as u64;
-        let mut chunks = mask.chunks_exact_mut(4 * LANES);
-        for chunk in &mut chunks {
-            let mut values = [0u64; LANES];
-            for (lane, value) in values.iter_mut().enumerate() {
-                *value = bits(key, counter + lane as u64);
-            }
-            for (value, four) in values.iter().zip(chunk.chunks_exact_mut(4)) {
-                rate.four(*value, four);
-            }
-            counter += LANES as u64;
+        let mut element = first + lead.len();
+        let (chunks, rest) = mask.as_chunks_mut::<CHUNK>();
+        for mask in chunks {
+            *mask = rate.chunk(key, element as u64 / 4);
+            element += CHUNK;
         }
-        for four in chunks.into_remainder().chunks_mut(4) {
-            rate.four(bits(key, counter), four);
-            counter += 1;
+        for (element, mask) in (element..).zip(rest) {
+            *mask = rate.single(key, element);
+        }
+    }
+}
+
+dispatched! {
+    fn apply(rate: Rate, key: u64, first: usize, values: &[f32], dropped: &mut [f32]) {
+        let lead = dropped.len().min(first.next_multiple_of(4) - first);
+        let (lead, dropped) = dropped.split_at_mut(lead);
+        let (lead_values, values) = values.split_at(lead.len());
+        for ((element, dropped), value) in (first..).zip(lead.iter_mut()).zip(lead_values) {
+            *dropped = value * rate.single(key, element);
+        }
+        let mut element = first + lead.len();
+        let (chunks, rest) = dropped.as_chunks_mut::<CHUNK>();
+        let (value_chunks, value_rest) = values.as_chunks::<CHUNK>();
+        for (dropped, values) in chunks.iter_mut().zip(value_chunks) {
+            let mask = rate.chunk(key, element as u64 / 4);
+            for i in 0..CHUNK {
+                dropped[i] = values[i] * mask[i];
+            }
+            element += CHUNK;
+        }
+        for ((element, dropped), value) in (element..).zip(rest).zip(value_rest) {
+            *dropped = value * rate.single(key, element);
         }
     }
 }
@@ -115,6 +150,10 @@ mod tests {
             let mut part = vec![0.0; length];
             rate.mask(5, first, &mut part);
             assert_eq!(part, long[first..][..length]);
+            let mut dropped = vec![0.0; length];
+            rate.apply(5, first, &vec![3.0; length], &mut dropped);
+            part.iter_mut().for_each(|mask| *mask *= 3.0);
+            assert_eq!(dropped, part);
         }
     }
 }

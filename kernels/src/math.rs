@@ -7,6 +7,9 @@ use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
 
 use crate::simd::dispatched;
 
+/// Numbers that are taken together: the widest vectors there are.
+const LANES: usize = 16;
+
 /// eˣ. Relative error below 2e-7 for x in [−87, 88]; 0 below −87.3, and above 88.7 the value there.
 ///
 /// 2ⁿ · eʳ with n = round(x / ln 2); eʳ by its series to degree 7 on |r| ≤ ln 2 / 2.
@@ -69,7 +72,31 @@ pub fn gelu(x: f32) -> (f32, f32) {
 /// in every SIMD level.
 #[inline(always)]
 pub fn sum(values: &[f32]) -> f32 {
-    fold(values, 0.0, |sum, x| sum + x, |a, b| a + b)
+    sum_of(values, |x| x)
+}
+
+/// Sum of what `of` makes of each number, in the order of [`sum`].
+#[inline(always)]
+pub fn sum_of(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    fold(values, 0.0, |sum, x| sum + of(x), |a, b| a + b)
+}
+
+/// Puts what `of` makes of each number into its place; returns their sum, in the order of [`sum`].
+#[inline(always)]
+pub fn replace_and_sum(values: &mut [f32], of: impl Fn(f32) -> f32) -> f32 {
+    let mut sums = [0.0f32; LANES];
+    let (chunks, rest) = values.as_chunks_mut::<LANES>();
+    for chunk in chunks {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *value = of(*value);
+            *sum += *value;
+        }
+    }
+    for (sum, value) in sums.iter_mut().zip(rest) {
+        *value = of(*value);
+        *sum += *value;
+    }
+    tree(sums, |a, b| a + b)
 }
 
 /// Largest of a slice.
@@ -82,17 +109,15 @@ pub fn max(values: &[f32]) -> f32 {
 /// Sum of the products of two slices of one length, in the order of [`sum`].
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 16;
     let mut sums = [0.0f32; LANES];
-    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let (a_rest, b_rest) = (a_chunks.remainder(), b_chunks.remainder());
-    for (a, b) in a_chunks.zip(b_chunks) {
+    let ((a_chunks, a_rest), (b_chunks, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    for (a, b) in a_chunks.iter().zip(b_chunks) {
         for lane in 0..LANES {
             sums[lane] = a[lane].mul_add(b[lane], sums[lane]);
         }
     }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        sums[lane] = a.mul_add(*b, sums[lane]);
+    for (sum, (a, b)) in sums.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *sum = a.mul_add(*b, *sum);
     }
     tree(sums, |a, b| a + b)
 }
@@ -104,23 +129,21 @@ fn fold(
     step: impl Fn(f32, f32) -> f32,
     join: impl Fn(f32, f32) -> f32,
 ) -> f32 {
-    const LANES: usize = 16;
     let mut folded = [start; LANES];
-    let chunks = values.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             folded[lane] = step(folded[lane], chunk[lane]);
         }
     }
-    for (lane, value) in rest.iter().enumerate() {
-        folded[lane] = step(folded[lane], *value);
+    for (folded, value) in folded.iter_mut().zip(rest) {
+        *folded = step(*folded, *value);
     }
     tree(folded, join)
 }
 
 #[inline(always)]
-fn tree(mut values: [f32; 16], join: impl Fn(f32, f32) -> f32) -> f32 {
+fn tree(mut values: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
     for width in [8, 4, 2, 1] {
         for lane in 0..width {
             values[lane] = join(values[lane], values[lane + width]);

@@ -171,7 +171,8 @@ pub trait FusedBlock: Backend {
     ) -> FloatTensor<Self>;
 }
 
-type Flat = <Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
+/// The CPU backend's tensor.
+pub(super) type Flat = <Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
 impl FusedBlock for Flex {
     fn encoder_block(
@@ -253,7 +254,8 @@ impl Backward<Flex, { PARAMETERS + 1 }> for BlockStep {
     }
 }
 
-fn slice(tensor: &Flat) -> &[f32] {
+/// A contiguous tensor's numbers.
+pub(super) fn slice(tensor: &Flat) -> &[f32] {
     tensor
         .as_slice()
         .expect("the model's tensors are 32-bit floats, and these were made contiguous")

@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use smallvit_kernels::dropout::Rate;
 
+use super::deferred::{self, Deferred};
+
 use crate::random::{self, Purpose, Stream};
 
 /// Draws initial weights from named streams: the n-th parameter of a model always gets the same
@@ -126,6 +128,7 @@ impl LayerNorm {
 pub struct Pass {
     dropout: Option<DropoutMasks>,
     trace: Option<BTreeMap<String, Tensor<3>>>,
+    deferred: Option<Deferred>,
 }
 
 struct DropoutMasks {
@@ -152,6 +155,28 @@ impl Pass {
                 layer: 0,
             }),
             ..Self::default()
+        }
+    }
+
+    /// The classifier's weight gradients go to `deferred` instead of the graph.
+    pub fn deferring(mut self, deferred: &Deferred) -> Self {
+        self.deferred = Some(deferred.clone());
+        self
+    }
+
+    /// A dense layer that may defer its weight gradients; `name` is Keras's.
+    pub(super) fn dense(
+        &self,
+        dense: &Dense,
+        x: Tensor<2>,
+        name: impl FnOnce() -> String,
+    ) -> Tensor<2> {
+        match (&self.deferred, &self.dropout) {
+            (Some(deferred), Some(masks)) if deferred::can(&x) => {
+                let first_image = masks.first_image as usize;
+                deferred::dense(dense, x, name(), first_image, deferred)
+            }
+            _ => dense.forward(x),
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod attention;
 pub mod config;
+pub mod deferred;
 pub mod encoder;
 pub mod file;
 mod fused;
@@ -15,7 +16,7 @@ pub mod tokenizer;
 pub mod weights;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, activation};
 
 pub use config::{AttentionKind, ModelConfig, ModelName, Tokenization};
 use encoder::{EncoderBlock, Mlp};
@@ -97,7 +98,11 @@ impl Vit {
     pub fn classify(&self, encoded: Tensor<3>, pass: &mut Pass) -> Tensor<2> {
         let x = self.final_layer_norm.forward(encoded);
         let [images, tokens, dim] = x.dims();
-        let x = pass.dropout(x.reshape([images, tokens * dim]), self.head_dropout);
-        self.logits.forward(self.head.forward(x, pass))
+        let mut x = pass.dropout(x.reshape([images, tokens * dim]), self.head_dropout);
+        for (number, dense) in self.head.layers.iter().enumerate() {
+            x = pass.dense(dense, x, || format!("head.dense{}", number + 1));
+            x = pass.dropout(activation::gelu(x), self.head_dropout);
+        }
+        pass.dense(&self.logits, x, || "head.logits".into())
     }
 }

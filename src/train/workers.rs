@@ -15,6 +15,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::metrics::cross_entropy;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
+use crate::model::deferred::{self, Deferred};
 use crate::model::weights::{self, Array, EachParameter, MapParameter};
 use crate::model::{Pass, Vit};
 
@@ -107,6 +108,7 @@ impl Workers {
         let mut loss = 0.0;
         let mut logits = Vec::new();
         let mut gradients = Gradients::new();
+        let deferred = Deferred::default();
         self.in_order(
             images.div_ceil(self.micro_batch),
             |number| {
@@ -116,7 +118,7 @@ impl Workers {
                 // for each other.
                 let model = weights::map(model.clone(), &mut OwnLeaves);
                 let input = input(&batch.images, shape, first, labels.len());
-                let mut pass = Pass::training(seed, step, first);
+                let mut pass = Pass::training(seed, step, first).deferring(&deferred);
                 let logits = model.forward(input.autodiff(), &mut pass);
                 let share = labels.len() as f64 / images as f64;
                 let loss = cross_entropy(logits.clone(), labels, smoothing) * share;
@@ -130,10 +132,29 @@ impl Workers {
                 add(&mut gradients, part_gradients);
             },
         );
+        self.add_deferred(deferred, &mut gradients);
         Outcome {
             loss,
             logits,
             gradients,
+        }
+    }
+
+    /// Forms the weight gradients that waited for the whole batch.
+    fn add_deferred(&self, deferred: Deferred, gradients: &mut Gradients) {
+        for layer in deferred.layers() {
+            let mut kernel = Vec::with_capacity(layer.input() * layer.output());
+            self.in_order(
+                layer.input().div_ceil(deferred::ROWS),
+                |part| layer.kernel_rows(part),
+                |rows| kernel.extend(rows),
+            );
+            for (leaf, values) in [("kernel", kernel), ("bias", layer.bias())] {
+                let length = [values.len()];
+                let data = TensorData::new(values, length);
+                let name = format!("{}.{leaf}", layer.name);
+                gradients.insert(name, Tensor::from_data(data, &device()));
+            }
         }
     }
 

@@ -1,0 +1,187 @@
+//! Dense layers whose weight gradients wait for the whole batch.
+//!
+//! A batch goes through the model in micro-batches. The weight gradient of a layer with many
+//! weights and few rows a micro-batch, as the classifier's, costs more memory traffic than
+//! arithmetic when it is formed and added for each of them. Here the backward pass only keeps the
+//! layer's input x and the gradient dy of its output, and [`Deferred::gradients`] forms xᵀ · dy
+//! once, over all rows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{Device, Tensor};
+use smallvit_kernels::matrix::{Matrix, MatrixMut};
+
+use super::fused::{Flat, slice};
+use super::layers::Dense;
+
+/// Inputs and output gradients of layers, by the layer's name and the micro-batch's first image.
+#[derive(Clone, Debug, Default)]
+pub struct Deferred(Arc<Mutex<BTreeMap<(String, usize), (Flat, Flat)>>>);
+
+/// Rows of a kernel that are formed at once: a fixed number, so that the bits of a result do not
+/// depend on how many threads share the work.
+pub const ROWS: usize = 512;
+
+/// A layer's inputs and output gradients over the whole batch.
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// `[image, in]`.
+    x: Vec<f32>,
+    /// `[image, out]`.
+    dy: Vec<f32>,
+    /// Images.
+    images: usize,
+}
+
+impl Deferred {
+    /// The layers that waited, whole.
+    pub fn layers(self) -> Vec<Layer> {
+        let mut kept = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut layers: Vec<Layer> = vec![];
+        for ((name, _), (x, dy)) in std::mem::take(&mut *kept) {
+            let rows = x.layout().shape()[0];
+            match layers.last_mut().filter(|layer| layer.name == name) {
+                Some(layer) => {
+                    layer.x.extend(slice(&x));
+                    layer.dy.extend(slice(&dy));
+                    layer.images += rows;
+                }
+                None => layers.push(Layer {
+                    name,
+                    x: slice(&x).to_vec(),
+                    dy: slice(&dy).to_vec(),
+                    images: rows,
+                }),
+            }
+        }
+        layers
+    }
+}
+
+impl Layer {
+    /// Width of the input.
+    pub fn input(&self) -> usize {
+        self.x.len() / self.images
+    }
+
+    /// Width of the output.
+    pub fn output(&self) -> usize {
+        self.dy.len() / self.images
+    }
+
+    /// Some rows of the kernel's gradient, xᵀ · dy: those from [`ROWS`] times `part` on.
+    pub fn kernel_rows(&self, part: usize) -> Vec<f32> {
+        let (input, output) = (self.input(), self.output());
+        let first = part * ROWS;
+        let rows = ROWS.min(input - first);
+        let mut gradient = vec![0.0; rows * output];
+        let x = Matrix::strided(&self.x[first..], self.images, rows, input);
+        let dy = Matrix::new(&self.dy, self.images, output);
+        MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), dy);
+        gradient
+    }
+
+    /// The bias's gradient: the sum of dy over the images.
+    pub fn bias(&self) -> Vec<f32> {
+        let mut gradient = vec![0.0; self.output()];
+        for row in self.dy.chunks_exact(gradient.len()) {
+            smallvit_kernels::math::add(&mut gradient, row);
+        }
+        gradient
+    }
+}
+
+/// x · kernel + bias; `kernel` and `bias` get no gradients but through `deferred`.
+pub fn dense(
+    dense: &Dense,
+    x: Tensor<2>,
+    name: String,
+    first_image: usize,
+    deferred: &Deferred,
+) -> Tensor<2> {
+    let (kernel, bias) = (dense.kernel.val(), dense.bias.val());
+    let y = <Dispatch as DeferredDense>::deferred_dense(
+        x.into_dispatch(),
+        kernel.without_autodiff().autodiff().into_dispatch(),
+        bias.without_autodiff()
+            .autodiff()
+            .unsqueeze::<2>()
+            .into_dispatch(),
+        (name, first_image),
+        deferred.clone(),
+    );
+    Tensor::from_dispatch(y)
+}
+
+/// Whether a tensor's device has deferred layers.
+pub fn can(x: &Tensor<2>) -> bool {
+    x.device().without_autodiff() == Device::flex()
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait DeferredDense: Backend {
+    fn deferred_dense(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        place: (String, usize),
+        deferred: Deferred,
+    ) -> FloatTensor<Self>;
+}
+
+impl DeferredDense for Flex {
+    fn deferred_dense(x: Flat, kernel: Flat, bias: Flat, _: (String, usize), _: Deferred) -> Flat {
+        Flex::float_add(Flex::float_matmul(x, kernel), bias)
+    }
+}
+
+impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
+    fn deferred_dense(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        place: (String, usize),
+        deferred: Deferred,
+    ) -> FloatTensor<Self> {
+        let (x, guard) = x.into_parts();
+        let (kernel, bias) = (kernel.into_primitive(), bias.into_primitive());
+        let y = Flex::deferred_dense(
+            x.clone(),
+            kernel.clone(),
+            bias,
+            place.clone(),
+            deferred.clone(),
+        );
+        match DenseStep.prepare::<C>([guard]).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => prep.finish(y),
+            OpsKind::Tracked(prep) => prep.finish((x, kernel, place, deferred), y),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DenseStep;
+
+impl Backward<Flex, 1> for DenseStep {
+    type State = (Flat, Flat, (String, usize), Deferred);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (x, kernel, place, deferred) = ops.state;
+        let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        if let [Some(parent)] = &ops.parents {
+            let dx = Flex::float_matmul(dy.clone(), kernel.transpose(0, 1));
+            gradients.register::<Flex>(parent.id, dx);
+        }
+        let mut kept = deferred.0.lock().unwrap_or_else(|e| e.into_inner());
+        kept.insert(place, (x.to_contiguous(), dy));
+    }
+}
