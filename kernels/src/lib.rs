@@ -19,3 +19,4 @@ pub mod math;
 pub mod matrix;
 pub mod norm;
 mod simd;
+pub mod tokenizer;

@@ -69,10 +69,10 @@ impl EncoderBlock {
     /// On the CPU this is one operation; elsewhere, and where intermediates are kept, the
     /// composed operations, which compute the same with the same dropout masks.
     pub fn forward(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
-        if pass.is_traced() || !fused::can(self, &x) {
+        if pass.is_traced() || !fused::block::can(self, &x) {
             self.composed(x, number, pass)
         } else {
-            fused::forward(self, x, pass)
+            fused::block::forward(self, x, pass)
         }
     }
 

@@ -8,7 +8,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use smallvit_kernels::dropout::Rate;
 
-use super::deferred::{self, Deferred};
+use super::fused;
+use super::fused::deferred::{self, Deferred};
 
 use crate::random::{self, Purpose, Stream};
 
@@ -172,7 +173,7 @@ impl Pass {
         name: impl FnOnce() -> String,
     ) -> Tensor<2> {
         match (&self.deferred, &self.dropout) {
-            (Some(deferred), Some(masks)) if deferred::can(&x) => {
+            (Some(deferred), Some(masks)) if fused::can(&x) => {
                 let first_image = masks.first_image as usize;
                 deferred::dense(dense, x, name(), first_image, deferred)
             }

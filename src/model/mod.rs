@@ -7,10 +7,9 @@
 
 pub mod attention;
 pub mod config;
-pub mod deferred;
 pub mod encoder;
 pub mod file;
-mod fused;
+pub mod fused;
 pub mod layers;
 pub mod tokenizer;
 pub mod weights;

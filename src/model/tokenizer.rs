@@ -11,6 +11,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
 
 use super::config::{ModelConfig, Tokenization};
+use super::fused;
 use super::layers::{Dense, Initialiser, LayerNorm, Pass};
 
 /// The names of the shifts in the order of their channels; the image itself comes before them.
@@ -24,9 +25,9 @@ pub struct Tokenizer {
     /// `[patch · patch · channels (· 5), dim]`.
     pub projection: Dense,
     #[module(skip)]
-    tokenization: Tokenization,
+    pub(super) tokenization: Tokenization,
     #[module(skip)]
-    patch_size: usize,
+    pub(super) patch_size: usize,
 }
 
 impl Tokenizer {
@@ -44,6 +45,9 @@ impl Tokenizer {
 
     /// `[image, row, column, channel]` → `[image, token, dim]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<3> {
+        if !pass.is_traced() && fused::can(&images) {
+            return fused::tokenizer::forward(self, images);
+        }
         let patches = match self.tokenization {
             Tokenization::Plain => patches(images, self.patch_size),
             Tokenization::Shifted => shifted_patches(images, self.patch_size),

@@ -15,7 +15,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::metrics::cross_entropy;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
-use crate::model::deferred::{self, Deferred};
+use crate::model::fused::deferred::{self, Deferred};
 use crate::model::weights::{self, Array, EachParameter, MapParameter};
 use crate::model::{Pass, Vit};
 

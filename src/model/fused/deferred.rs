@@ -16,11 +16,11 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use smallvit_kernels::matrix::{Matrix, MatrixMut};
 
-use super::fused::{Flat, slice};
-use super::layers::Dense;
+use super::{Flat, slice};
+use crate::model::layers::Dense;
 
 /// Inputs and output gradients of layers, by the layer's name and the micro-batch's first image.
 #[derive(Clone, Debug, Default)]
@@ -120,11 +120,6 @@ pub fn dense(
         deferred.clone(),
     );
     Tensor::from_dispatch(y)
-}
-
-/// Whether a tensor's device has deferred layers.
-pub fn can(x: &Tensor<2>) -> bool {
-    x.device().without_autodiff() == Device::flex()
 }
 
 #[backend_extension(Flex, Autodiff)]

@@ -1,10 +1,6 @@
-//! The encoder block as one operation, computed by `smallvit-kernels` on the CPU.
-//!
-//! To Burn it is a backend extension: the Flex backend runs the kernel image by image, and the
-//! autodiff backend its hand-written backward pass. Dropout masks are those of the composed
-//! operations, by the same keys.
+//! The encoder block. Dropout masks are those of the composed operations, by the same keys.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -14,17 +10,18 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{
     Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
 };
-use burn::tensor::{Device, Shape, Tensor, TensorData};
+use burn::tensor::Tensor;
 use smallvit_kernels::attention::Attention;
 use smallvit_kernels::block::{Block, Keys, Parameters};
 use smallvit_kernels::dropout::Rate;
 
-use super::Pass;
-use super::encoder::EncoderBlock;
+use super::{Buffer, Flat, slice, tensor};
+use crate::model::Pass;
+use crate::model::encoder::EncoderBlock;
 
 /// Whether a block on this input is computed by the kernel.
 pub fn can(block: &EncoderBlock, x: &Tensor<3>) -> bool {
-    block.mlp.layers.len() == 2 && x.device().without_autodiff() == Device::flex()
+    block.mlp.layers.len() == 2 && super::can(x)
 }
 
 /// The block on `[image, token, dim]`; [`can`] must have said so.
@@ -171,9 +168,6 @@ pub trait FusedBlock: Backend {
     ) -> FloatTensor<Self>;
 }
 
-/// The CPU backend's tensor.
-pub(super) type Flat = <Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
-
 impl FusedBlock for Flex {
     fn encoder_block(
         x: Flat,
@@ -254,17 +248,6 @@ impl Backward<Flex, { PARAMETERS + 1 }> for BlockStep {
     }
 }
 
-/// A contiguous tensor's numbers.
-pub(super) fn slice(tensor: &Flat) -> &[f32] {
-    tensor
-        .as_slice()
-        .expect("the model's tensors are 32-bit floats, and these were made contiguous")
-}
-
-fn tensor(values: Vec<f32>, shape: Shape) -> Flat {
-    Flat::from_data(TensorData::new(values, shape))
-}
-
 fn run(
     x: &Flat,
     parameters: &[Flat; PARAMETERS],
@@ -326,31 +309,4 @@ fn backward(state: &Saved, dy: &Flat) -> (Flat, [Flat; PARAMETERS]) {
         tensor(values, shape)
     });
     (tensor(dx, x.shape()), gradients)
-}
-
-/// Room that comes back to be used again: fresh pages cost more than the numbers in them.
-#[derive(Debug)]
-struct Buffer(Vec<f32>);
-
-static ROOM: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
-
-impl Buffer {
-    /// Of this length, with anything in it.
-    fn take(length: usize) -> Self {
-        let mut room = ROOM.lock().unwrap_or_else(|e| e.into_inner());
-        let found = room.iter().position(|buffer| buffer.len() == length);
-        Self(found.map_or_else(|| vec![0.0; length], |i| room.swap_remove(i)))
-    }
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        /// As many as a model's blocks and threads keep in use, several times over.
-        const MOST: usize = 256;
-        let mut room = ROOM.lock().unwrap_or_else(|e| e.into_inner());
-        if room.len() == MOST {
-            room.remove(0);
-        }
-        room.push(std::mem::take(&mut self.0));
-    }
 }

@@ -1,0 +1,59 @@
+"""Times `smallvit bench` and its peers in alternation, and prints medians and ratios.
+
+Standard library only. `run` installs the peers and calls this.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).parent
+
+
+def measure(command):
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    if result.returncode != 0:
+        sys.exit(f"failed: {' '.join(map(str, command))}")
+    return json.loads(result.stdout.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--smallvit", required=True)
+    parser.add_argument("--python", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", default="2")
+    options = parser.parse_args()
+
+    cases = [
+        ("training", model, 256, 5, []) for model in ("sl-vit", "vit")
+    ] + [
+        ("inference", "sl-vit", batch, steps, ["--inference"]) for batch, steps in ((256, 5), (1, 50))
+    ]
+    print("| | model | batch | program | s/step | of the peer's | peak memory |")
+    print("|---|---|---|---|---|---|---|")
+    for what, model, batch, steps, extra in cases:
+        common = ["--model", model, "--batch", str(batch), "--steps", str(steps),
+                  "--threads", options.threads, *extra]
+        programs = {
+            "smallvit": [options.smallvit, "bench", "--json", "--whole", *common],
+            "PyTorch": [options.python, HERE / "torch_step.py", *common],
+            "Keras": [options.python, HERE / "keras_step.py", *common],
+        }
+        rounds = [{name: measure(command) for name, command in programs.items()}
+                  for _ in range(options.rounds)]
+        for name in programs:
+            seconds = [r[name]["seconds_per_step"] for r in rounds]
+            ratios = [r["smallvit"]["seconds_per_step"] / r[name]["seconds_per_step"]
+                      for r in rounds]
+            memory = max(r[name]["peak_rss_bytes"] for r in rounds) / 1e9
+            program = rounds[0][name].get("program", name)
+            print(f"| {what} | {model} | {batch} | {program} | {statistics.median(seconds):.4g} "
+                  f"({min(seconds):.4g}–{max(seconds):.4g}) | {statistics.median(ratios):.2f} "
+                  f"({min(ratios):.2f}–{max(ratios):.2f}) | {memory:.1f} GB |", flush=True)
+
+
+main()
