@@ -25,12 +25,12 @@ TOKENS = (SIZE // PATCH) ** 2
 class Attention(layers.MultiHeadAttention):
     """With a learned temperature."""
 
-    def build(self, *shapes):
-        super().build(*shapes)
+    def build(self, query_shape, value_shape, key_shape=None):
+        super().build(query_shape, value_shape, key_shape)
         start = keras.initializers.Constant(math.sqrt(KEY))
         self.tau = self.add_weight(shape=(), initializer=start)
 
-    def _compute_attention(self, query, key, value, attention_mask=None, training=None, **_):
+    def _compute_attention(self, query, key, value, attention_mask=None, training=None, *_, **__):
         query = ops.multiply(query, 1.0 / self.tau)
         scores = ops.einsum(self._dot_product_equation, key, query)
         scores = self._masked_softmax(scores, attention_mask)

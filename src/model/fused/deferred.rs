@@ -180,3 +180,31 @@ impl Backward<Flex, 1> for DenseStep {
         kept.insert(place, (x.to_contiguous(), dy));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_gradient_is_the_same_in_parts() {
+        let (images, input, output) = (3, ROWS + 77, 5);
+        let wave = |n: usize, speed: f32| (0..n).map(|i| (i as f32 * speed).sin()).collect();
+        let layer = Layer {
+            name: "layer".into(),
+            x: wave(images * input, 0.3),
+            dy: wave(images * output, 0.7),
+            images,
+        };
+        let found = [layer.kernel_rows(0), layer.kernel_rows(1)].concat();
+        assert_eq!(found.len(), input * output);
+        for i in 0..input {
+            for o in 0..output {
+                let product = |n: usize| layer.x[n * input + i] * layer.dy[n * output + o];
+                let expected: f32 = (0..images).map(product).sum();
+                assert!((found[i * output + o] - expected).abs() < 1e-6);
+            }
+        }
+        let bias: f32 = (0..images).map(|n| layer.dy[n * output + 4]).sum();
+        assert!((layer.bias()[4] - bias).abs() < 1e-6);
+    }
+}
