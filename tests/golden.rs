@@ -240,15 +240,17 @@ fn model_equals_keras(name: &str, shifted: bool) {
             continue;
         }
         assert_close(name, found, &expected.values, 1e-4);
-        // The change itself, too: at 1e-3 a step it is small beside most weights.
-        let change = |values: &[f32]| -> Vec<f32> {
-            values
-                .iter()
-                .zip(&start[name].values)
-                .map(|(a, b)| a - b)
-                .collect()
-        };
-        assert_close(name, &change(found), &change(&expected.values), 2e-3);
+        // The change itself, too: at 1e-3 a step it is small beside most weights. Adam divides a
+        // gradient by its own size, so the noise of float32, 1e-7 of the largest gradient, shows
+        // in the change of a weight whose gradient is hardly larger than that or than ε.
+        let gradient = &fixture.group("gradient.")[name].values;
+        let noise = 1e-7 * gradient.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+        let changes = found.iter().zip(&expected.values).zip(&start[name].values);
+        for (((found, expected), start), g) in changes.zip(gradient) {
+            let tolerance = 3e-3 * (1e-3 + noise / (g.abs() + 3e-6));
+            let error = ((found - start) - (expected - start)).abs();
+            assert!(error <= tolerance, "{name}: {error:e} > {tolerance:e}");
+        }
     }
 }
 

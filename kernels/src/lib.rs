@@ -14,6 +14,7 @@
 pub mod adamw;
 pub mod attention;
 pub mod block;
+pub mod dense;
 pub mod dropout;
 pub mod math;
 pub mod matrix;

@@ -50,6 +50,7 @@ pub struct MatrixMut<'a> {
     rows: usize,
     columns: usize,
     row_stride: usize,
+    column_stride: usize,
     lifetime: PhantomData<&'a mut [f32]>,
 }
 
@@ -69,7 +70,19 @@ impl<'a> MatrixMut<'a> {
             rows,
             columns,
             row_stride,
+            column_stride: 1,
             lifetime: PhantomData,
+        }
+    }
+
+    /// Columns one after another, without gaps.
+    pub fn column_major(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
+        Self {
+            rows,
+            columns,
+            row_stride: 1,
+            column_stride: rows,
+            ..Self::new(data, columns, rows)
         }
     }
 
@@ -95,7 +108,7 @@ impl<'a> MatrixMut<'a> {
                 self.columns,
                 a.columns,
                 self.data,
-                1,
+                self.column_stride as isize,
                 self.row_stride as isize,
                 keep != 0.0,
                 a.data.as_ptr(),

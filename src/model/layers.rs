@@ -172,12 +172,16 @@ impl Pass {
         x: Tensor<2>,
         name: impl FnOnce() -> String,
     ) -> Tensor<2> {
+        if self.is_traced() || !fused::can(&x) {
+            return dense.forward(x);
+        }
         match (&self.deferred, &self.dropout) {
-            (Some(deferred), Some(masks)) if fused::can(&x) => {
+            (Some(deferred), Some(masks)) => {
                 let first_image = masks.first_image as usize;
                 deferred::dense(dense, x, name(), first_image, deferred)
             }
-            _ => dense.forward(x),
+            (None, Some(_)) => dense.forward(x),
+            (_, None) => deferred::inference(dense, x),
         }
     }
 

@@ -183,16 +183,19 @@ impl Workers {
     /// Logits `[image, class]` of preprocessed images, without dropout.
     pub fn infer(&self, model: &Vit, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
         let count = images.len() / shape.iter().product::<usize>();
+        let part = |number: usize| {
+            let first = number * self.micro_batch;
+            let input = input(images, shape, first, self.micro_batch.min(count - first));
+            Array::of(model.forward(input, &mut Pass::inference())).values
+        };
+        if count <= self.micro_batch {
+            // One part for all threads: here, where operations may share them.
+            return part(0);
+        }
         let mut logits = Vec::new();
-        self.in_order(
-            count.div_ceil(self.micro_batch),
-            |number| {
-                let first = number * self.micro_batch;
-                let input = input(images, shape, first, self.micro_batch.min(count - first));
-                Array::of(model.forward(input, &mut Pass::inference())).values
-            },
-            |part| logits.extend(part),
-        );
+        self.in_order(count.div_ceil(self.micro_batch), part, |part| {
+            logits.extend(part);
+        });
         logits
     }
 

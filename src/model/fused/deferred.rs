@@ -13,13 +13,14 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+use smallvit_kernels::dense as kernels;
 use smallvit_kernels::matrix::{Matrix, MatrixMut};
 
-use super::{Flat, slice};
+use super::{Buffer, Flat, slice, tensor};
 use crate::model::layers::Dense;
 
 /// Inputs and output gradients of layers, by the layer's name and the micro-batch's first image.
@@ -112,14 +113,22 @@ pub fn dense(
     let y = <Dispatch as DeferredDense>::deferred_dense(
         x.into_dispatch(),
         kernel.without_autodiff().autodiff().into_dispatch(),
-        bias.without_autodiff()
-            .autodiff()
-            .unsqueeze::<2>()
-            .into_dispatch(),
+        bias.without_autodiff().autodiff().into_dispatch(),
         (name, first_image),
         deferred.clone(),
     );
     Tensor::from_dispatch(y)
+}
+
+/// x · kernel + bias, without gradients.
+pub fn inference(dense: &Dense, x: Tensor<2>) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as DeferredDense>::deferred_dense(
+        x.into_dispatch(),
+        dense.kernel.val().into_dispatch(),
+        dense.bias.val().into_dispatch(),
+        Default::default(),
+        Deferred::default(),
+    ))
 }
 
 #[backend_extension(Flex, Autodiff)]
@@ -135,7 +144,12 @@ trait DeferredDense: Backend {
 
 impl DeferredDense for Flex {
     fn deferred_dense(x: Flat, kernel: Flat, bias: Flat, _: (String, usize), _: Deferred) -> Flat {
-        Flex::float_add(Flex::float_matmul(x, kernel), bias)
+        let (x, kernel, bias) = (
+            x.to_contiguous(),
+            kernel.to_contiguous(),
+            bias.to_contiguous(),
+        );
+        product(&x, &kernel, &bias)
     }
 }
 
@@ -148,19 +162,39 @@ impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
         deferred: Deferred,
     ) -> FloatTensor<Self> {
         let (x, guard) = x.into_parts();
-        let (kernel, bias) = (kernel.into_primitive(), bias.into_primitive());
-        let y = Flex::deferred_dense(
-            x.clone(),
-            kernel.clone(),
-            bias,
-            place.clone(),
-            deferred.clone(),
-        );
+        let x = x.to_contiguous();
+        let kernel = kernel.into_primitive().to_contiguous();
+        let bias = bias.into_primitive().to_contiguous();
+        let y = product(&x, &kernel, &bias);
         match DenseStep.prepare::<C>([guard]).compute_bound().stateful() {
             OpsKind::UnTracked(prep) => prep.finish(y),
             OpsKind::Tracked(prep) => prep.finish((x, kernel, place, deferred), y),
         }
     }
+}
+
+/// x · kernel + bias, the columns shared by the threads that there are.
+fn product(x: &Flat, kernel: &Flat, bias: &Flat) -> Flat {
+    /// Columns a thread takes at a time: a fixed number, for the same bits at any number.
+    const COLUMNS: usize = 512;
+    let (rows, output) = (x.shape()[0], slice(bias).len());
+    let strips: Vec<Vec<f32>> = (0..output.div_ceil(COLUMNS))
+        .into_par_iter()
+        .map(|strip| {
+            let first = strip * COLUMNS;
+            let mut y = vec![0.0; rows * COLUMNS.min(output - first)];
+            kernels::forward(slice(x), slice(kernel), slice(bias), first, &mut y, rows);
+            y
+        })
+        .collect();
+    let mut y = Vec::with_capacity(rows * output);
+    for row in 0..rows {
+        for strip in &strips {
+            let columns = strip.len() / rows;
+            y.extend(&strip[row * columns..][..columns]);
+        }
+    }
+    tensor(y, Shape::from([rows, output]))
 }
 
 #[derive(Debug)]
@@ -173,11 +207,20 @@ impl Backward<Flex, 1> for DenseStep {
         let (x, kernel, place, deferred) = ops.state;
         let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
         if let [Some(parent)] = &ops.parents {
-            let dx = Flex::float_matmul(dy.clone(), kernel.transpose(0, 1));
-            gradients.register::<Flex>(parent.id, dx);
+            let shape = x.shape();
+            let mut dx = vec![0.0; shape.num_elements()];
+            let mut scratch = Buffer::take(dx.len());
+            kernels::backward(
+                slice(&dy),
+                slice(&kernel),
+                &mut dx,
+                &mut scratch.0,
+                shape[0],
+            );
+            gradients.register::<Flex>(parent.id, tensor(dx, shape));
         }
         let mut kept = deferred.0.lock().unwrap_or_else(|e| e.into_inner());
-        kept.insert(place, (x.to_contiguous(), dy));
+        kept.insert(place, (x, dy));
     }
 }
 
