@@ -92,7 +92,7 @@ proptest! {
             &mut Leaves(stream),
         );
 
-        let workers = Workers::new(2, micro_batch).unwrap();
+        let workers = Workers::new(2, micro_batch, Device::flex()).unwrap();
         let fused = workers.train(&model, &batch, [size, size, channels], 0.1, seed, 3);
 
         // Kept intermediates make every part take its composed operations.

@@ -148,7 +148,9 @@ fn model_config(config: &Value, shifted: bool) -> ModelConfig {
 fn model_equals_keras(name: &str, shifted: bool) {
     let fixture = Fixture::read(name);
     let config = model_config(&fixture.config, shifted);
-    let device = Device::flex();
+    // Another device's name runs this on it: SMALLVIT_TEST_DEVICE=gpu, in a build that has it.
+    let device = std::env::var("SMALLVIT_TEST_DEVICE").unwrap_or("cpu".into());
+    let device = smallvit::train::device::open(&device).unwrap();
     let images = fixture.labels.len();
 
     // Preprocessing: adapted on these very images, as the fixture's.
@@ -171,7 +173,7 @@ fn model_equals_keras(name: &str, shifted: bool) {
     let model = Vit::new(&config, 3, 5, 0, &device);
     let mut model = weights::load(model, &fixture.group("weights."), name).unwrap();
     let size = config.image_size;
-    let workers = Workers::new(2, 4).unwrap();
+    let workers = Workers::new(2, 4, device.clone()).unwrap();
     let batch = Batch {
         images: resized.clone(),
         labels: fixture.labels.clone(),

@@ -15,10 +15,10 @@ use smallvit::train::metrics::cross_entropy;
 use smallvit::train::optimizer::AdamW;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
-use smallvit::train::workers::{self, Workers};
+use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
-use super::options;
+use super::options::{self, DeviceOption};
 
 /// Time a training step and its parts, on made-up images.
 #[derive(Args)]
@@ -47,6 +47,8 @@ pub struct Arguments {
     /// Threads [default: one a core].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    #[command(flatten)]
+    device: DeviceOption,
     /// Time inference instead.
     #[arg(long)]
     inference: bool,
@@ -80,7 +82,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let threads = options::threads(arguments.threads);
     let bench = Bench {
         data: made_up(&recipe, arguments.input, arguments.classes)?,
-        workers: Workers::new(threads, recipe.train.micro_batch)?,
+        workers: Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?,
         recipe: &recipe,
         threads,
         steps: arguments.steps,
@@ -235,7 +237,7 @@ impl Bench<'_> {
     /// The training loop's own step: the loader runs, and nothing is left out.
     fn training(&self) -> Times {
         let train = &self.recipe.train;
-        let mut model = self.data.info.init(train.seed, &workers::device());
+        let mut model = self.data.info.init(train.seed, self.workers.device());
         let mut optimizer = AdamW::new(self.recipe.adamw());
         let samples = &self.data.train.samples;
         let batches = (0..).flat_map(|epoch| {
@@ -265,7 +267,7 @@ impl Bench<'_> {
         let model = self
             .data
             .info
-            .init(self.recipe.train.seed, &workers::device());
+            .init(self.recipe.train.seed, self.workers.device());
         let batch = self.batch();
         self.time(|| drop(self.workers.infer(&model, &batch, self.shape())))
     }
@@ -293,7 +295,7 @@ impl Bench<'_> {
         let train = &self.recipe.train;
         let config = &self.recipe.model;
         let images = train.batch;
-        let model = self.data.info.init(train.seed, &workers::device());
+        let model = self.data.info.init(train.seed, self.workers.device());
         let batch = self.batch();
         let [height, width, channels] = self.shape();
         let numbers = images * config.tokens() * config.dim;
@@ -304,7 +306,7 @@ impl Bench<'_> {
             let image = config.tokens() * config.dim;
             let part = tokens[first * image..][..count * image].to_vec();
             let data = TensorData::new(part, [count, config.tokens(), config.dim]);
-            Tensor::from_data(data, &workers::device())
+            Tensor::from_data(data, self.workers.device())
                 .autodiff()
                 .require_grad()
         };
@@ -328,7 +330,7 @@ impl Bench<'_> {
                         let image = height * width * channels;
                         let part = batch[first * image..][..count * image].to_vec();
                         let data = TensorData::new(part, [count, height, width, channels]);
-                        let input = Tensor::from_data(data, &workers::device()).autodiff();
+                        let input = Tensor::from_data(data, self.workers.device()).autodiff();
                         model.tokenize(input, &mut pass(first)).sum()
                     }),
             );
@@ -360,7 +362,7 @@ impl Bench<'_> {
                 .map(|(name, Array { values, .. })| {
                     let length = [values.len()];
                     let data = TensorData::new(values, length);
-                    (name, Tensor::from_data(data, &workers::device()))
+                    (name, Tensor::from_data(data, self.workers.device()))
                 })
                 .collect();
             let began = Instant::now();

@@ -57,6 +57,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         None => (None, recipe.load(data.data.as_deref())?, models),
     };
+    run.device.open()?; // refused before any work
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let mut prepared = Prepared::new(dataset, &recipe)?;
     let folder = match folder {

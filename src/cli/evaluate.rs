@@ -10,10 +10,10 @@ use smallvit::train::fit::{RunFolder, each_image};
 use smallvit::train::metrics::{Sums, image_loss, rank};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
-use smallvit::train::workers::{self, Workers};
+use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
-use super::options::{self, DataOptions};
+use super::options::{self, DataOptions, DeviceOption};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
 #[derive(Args)]
@@ -27,6 +27,8 @@ pub struct Arguments {
     split: Part,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    device: DeviceOption,
     /// Where the confusion matrix is drawn [default: confusion.png in the run folder, or here].
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -94,9 +96,10 @@ impl Which {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    let device = arguments.device.open()?;
     let path = arguments.which.file(&arguments.model)?;
     let mut contents = Contents::read(&path)?;
-    let (info, model) = contents.model(&workers::device())?;
+    let (info, model) = contents.model(&device)?;
     let recipe = contents
         .text("recipe")
         .map(|text| Recipe::parse(text, path.display()))
@@ -126,6 +129,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let workers = Workers::new(
         options::threads(arguments.threads),
         recipe.train.micro_batch,
+        device,
     )?;
     let size = info.config.image_size;
     let shape = [size, size, info.input[2]];

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::Deserialize;
 use smallvit::model::file::{self, Contents, ModelInfo};
 use smallvit::model::{AttentionKind, ModelConfig, Tokenization, weights};
-use smallvit::train::workers;
+use smallvit::train::device;
 use smallvit::{Error, Result};
 
 /// Bring in a model from elsewhere.
@@ -113,7 +113,7 @@ pub fn run(command: Command) -> Result<()> {
             "name each class once, in the order of the class numbers",
         ));
     }
-    let model = info.with_weights(&weights, file.display(), &workers::device())?;
+    let model = info.with_weights(&weights, file.display(), &device::cpu())?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let path = out.join("model.safetensors");
     file::save(&path, &info, &weights::weights(&model), &[])?;

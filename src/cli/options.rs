@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use smallvit::data::Dataset;
 use smallvit::data::source::{self, LoadOptions, Spec};
+use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
@@ -107,6 +109,21 @@ impl RecipeOptions {
     }
 }
 
+/// Where the model is computed.
+#[derive(Args, Clone)]
+pub struct DeviceOption {
+    /// cpu, or in a build with the feature wgpu: gpu, gpu:1, …
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+}
+
+impl DeviceOption {
+    /// The device, open.
+    pub fn open(&self) -> Result<Device> {
+        device::open(&self.device)
+    }
+}
+
 /// How a run works and tells.
 #[derive(Args, Clone)]
 pub struct RunOptions {
@@ -116,6 +133,8 @@ pub struct RunOptions {
     /// Threads [default: one a core].
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    #[command(flatten)]
+    pub device: DeviceOption,
     /// Say nothing but the result.
     #[arg(long, short)]
     pub quiet: bool,

@@ -7,11 +7,11 @@ use smallvit::data::folder;
 use smallvit::model::file::{self, ModelInfo};
 use smallvit::report::table;
 use smallvit::train::metrics::probabilities;
-use smallvit::train::workers::{self, Workers};
+use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
 use super::evaluate::Which;
-use super::options;
+use super::options::{self, DeviceOption};
 
 /// Say what is in pictures.
 #[derive(Args)]
@@ -23,6 +23,8 @@ pub struct Arguments {
     images: Vec<PathBuf>,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    device: DeviceOption,
     /// Threads [default: one a core].
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -32,9 +34,10 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    let device = arguments.device.open()?;
     let path = arguments.which.file(&arguments.model)?;
-    let (info, model) = file::open(&path, &workers::device())?;
-    let workers = Workers::new(options::threads(arguments.threads), 32)?;
+    let (info, model) = file::open(&path, &device)?;
+    let workers = Workers::new(options::threads(arguments.threads), 32, device)?;
     let size = info.config.image_size;
     let preprocess = info.preprocess();
     let mut images = vec![0.0; arguments.images.len() * preprocess.output_len()];

@@ -11,9 +11,9 @@ use smallvit::random::{Purpose, Stream};
 use smallvit::report::curves::{self, Axis, Figure, Panel, Series};
 use smallvit::report::sheet::{self, PatchPanel, SheetImage};
 use smallvit::report::{ascii, table};
+use smallvit::train::device;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
-use smallvit::train::workers;
 use smallvit::{Error, Result};
 
 use super::options::{self, DataOptions, RecipeOptions};
@@ -136,7 +136,7 @@ pub fn draw_patches(
     let numbers = |tensor: Tensor<3>| smallvit::model::weights::Array::of(tensor).values;
     let image = || -> Tensor<4> {
         let data = TensorData::new(resized.clone(), [1, size, size, channels]);
-        Tensor::from_data(data, &workers::device())
+        Tensor::from_data(data, &device::cpu())
     };
     let grid = size / patch;
     let panel = |title: &str, pixels: Vec<u8>| PatchPanel {

@@ -51,6 +51,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             (None, recipe)
         }
     };
+    run.device.open()?; // refused before any work
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let prepared = Prepared::new(dataset, &recipe)?;
     let folder = match folder {
@@ -108,6 +109,7 @@ pub fn model_run(
         data,
         folder,
         threads: options.threads(),
+        device: options.device.open()?,
         stop,
         resume_command,
     };

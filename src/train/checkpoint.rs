@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::history::Epoch;
@@ -68,6 +69,7 @@ pub fn load(
     info: &ModelInfo,
     fingerprint: &str,
     adamw: AdamWConfig,
+    device: &Device,
 ) -> Result<(Vit, AdamW, State)> {
     let place = path.display();
     let mut contents = Contents::read(path)?;
@@ -80,8 +82,7 @@ pub fn load(
             "bring back the data set as it was, or begin a new run",
         ));
     }
-    let device = super::workers::device();
-    let model = info.with_weights(&contents.take("weights")?, place.to_string(), &device)?;
+    let model = info.with_weights(&contents.take("weights")?, place.to_string(), device)?;
     let (first, second) = if state.step == 0 {
         Default::default()
     } else {

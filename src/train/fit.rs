@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{self, State};
@@ -14,7 +15,7 @@ use super::metrics::{Metrics, Sums, image_loss};
 use super::optimizer::AdamW;
 use super::prepare::{Part, Prepared};
 use super::recipe::Recipe;
-use super::workers::{self, Workers};
+use super::workers::Workers;
 use crate::augment::Preprocess;
 use crate::augment::loader::{EpochAugmentation, Loader, Plan};
 use crate::error::{Error, Result};
@@ -116,6 +117,8 @@ pub struct Run<'a> {
     pub folder: &'a RunFolder,
     /// Threads for the model and for augmentation.
     pub threads: usize,
+    /// Where the model is computed.
+    pub device: Device,
     /// Set from outside to end after the current step.
     pub stop: &'a AtomicBool,
     /// The command that would go on, for the message.
@@ -138,7 +141,7 @@ impl Run<'_> {
         fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
         write_atomically(&folder.recipe(), recipe.to_toml().as_bytes())?;
 
-        let workers = Workers::new(self.threads, train.micro_batch)?;
+        let workers = Workers::new(self.threads, train.micro_batch, self.device.clone())?;
         let preprocess = data.preprocess();
         let [_, _, channels] = data.info.input;
         let size = recipe.model.image_size;
@@ -152,13 +155,14 @@ impl Run<'_> {
                 &data.info,
                 &data.fingerprint,
                 recipe.adamw(),
+                workers.device(),
             )?
         } else {
             let state = State {
                 fingerprint: data.fingerprint.clone(),
                 ..State::default()
             };
-            let model = data.info.init(train.seed, &workers::device());
+            let model = data.info.init(train.seed, workers.device());
             (model, AdamW::new(recipe.adamw()), state)
         };
         let parameters = parameters(&model);
@@ -283,7 +287,7 @@ impl Run<'_> {
         let best = if best_epoch + 1 == state.history.len() {
             last
         } else {
-            let (_, model) = file::open(&folder.best(), &workers::device())?;
+            let (_, model) = file::open(&folder.best(), workers.device())?;
             evaluate(&workers, &model, &data.test, &preprocess, shape)?.means()
         };
         let row = &state.history[best_epoch];

@@ -2,6 +2,7 @@
 //! [`fit`].
 
 pub mod checkpoint;
+pub mod device;
 pub mod fit;
 pub mod history;
 pub mod metrics;

@@ -26,6 +26,7 @@ pub type Gradients = BTreeMap<String, Tensor<1>>;
 pub struct Workers {
     pools: Vec<rayon::ThreadPool>,
     micro_batch: usize,
+    device: Device,
 }
 
 /// What a training batch came to.
@@ -39,8 +40,14 @@ pub struct Outcome {
 }
 
 impl Workers {
-    /// `threads` workers on micro-batches of at most `micro_batch` images.
-    pub fn new(threads: usize, micro_batch: usize) -> Result<Self> {
+    /// `threads` workers on micro-batches of at most `micro_batch` images. A GPU has one worker,
+    /// since it spreads a micro-batch by itself.
+    pub fn new(threads: usize, micro_batch: usize, device: Device) -> Result<Self> {
+        let threads = if device == super::device::cpu() {
+            threads
+        } else {
+            1
+        };
         let pool = |_| {
             // One thread each: what the backend would spread over cores stays on the worker's.
             rayon::ThreadPoolBuilder::new().num_threads(1).build()
@@ -56,6 +63,7 @@ impl Workers {
         Ok(Self {
             pools: pools.map_err(refuse)?,
             micro_batch: micro_batch.max(1),
+            device,
         })
     }
 
@@ -117,7 +125,7 @@ impl Workers {
                 // Leaves of its own, on the same numbers: graphs that share a leaf would wait
                 // for each other.
                 let model = weights::map(model.clone(), &mut OwnLeaves);
-                let input = input(&batch.images, shape, first, labels.len());
+                let input = self.input(&batch.images, shape, first, labels.len());
                 let mut pass = Pass::training(seed, step, first).deferring(&deferred);
                 let logits = model.forward(input.autodiff(), &mut pass);
                 let share = labels.len() as f64 / images as f64;
@@ -153,7 +161,7 @@ impl Workers {
                 let length = [values.len()];
                 let data = TensorData::new(values, length);
                 let name = format!("{}.{leaf}", layer.name);
-                gradients.insert(name, Tensor::from_data(data, &device()));
+                gradients.insert(name, Tensor::from_data(data, &self.device));
             }
         }
     }
@@ -185,7 +193,7 @@ impl Workers {
         let count = images.len() / shape.iter().product::<usize>();
         let part = |number: usize| {
             let first = number * self.micro_batch;
-            let input = input(images, shape, first, self.micro_batch.min(count - first));
+            let input = self.input(images, shape, first, self.micro_batch.min(count - first));
             Array::of(model.forward(input, &mut Pass::inference())).values
         };
         if count <= self.micro_batch {
@@ -199,23 +207,29 @@ impl Workers {
         logits
     }
 
+    fn input(
+        &self,
+        images: &[f32],
+        [h, w, c]: [usize; 3],
+        first: usize,
+        count: usize,
+    ) -> Tensor<4> {
+        let pixels = &images[first * h * w * c..][..count * h * w * c];
+        Tensor::from_data(
+            TensorData::new(pixels.to_vec(), [count, h, w, c]),
+            &self.device,
+        )
+    }
+
+    /// Where the model is computed.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.pools.len()
     }
-}
-
-/// The device that everything is computed on.
-pub fn device() -> Device {
-    Device::flex()
-}
-
-fn input(images: &[f32], [h, w, c]: [usize; 3], first: usize, count: usize) -> Tensor<4> {
-    let pixels = &images[first * h * w * c..][..count * h * w * c];
-    Tensor::from_data(
-        TensorData::new(pixels.to_vec(), [count, h, w, c]),
-        &device(),
-    )
 }
 
 /// Adds the gradients of another part of the batch.

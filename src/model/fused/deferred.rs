@@ -3,7 +3,7 @@
 //! A batch goes through the model in micro-batches. The weight gradient of a layer with many
 //! weights and few rows a micro-batch, as the classifier's, costs more memory traffic than
 //! arithmetic when it is formed and added for each of them. Here the backward pass only keeps the
-//! layer's input x and the gradient dy of its output, and [`Deferred::gradients`] forms xᵀ · dy
+//! layer's input x and the gradient dy of its output, and [`Layer::kernel_rows`] forms xᵀ · dy
 //! once, over all rows.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,9 @@ use crate::model::layers::Dense;
 
 /// Inputs and output gradients of layers, by the layer's name and the micro-batch's first image.
 #[derive(Clone, Debug, Default)]
-pub struct Deferred(Arc<Mutex<BTreeMap<(String, usize), (Flat, Flat)>>>);
+pub struct Deferred(Arc<Mutex<Kept>>);
+
+type Kept = BTreeMap<(String, usize), (Flat, Flat)>;
 
 /// Rows of a kernel that are formed at once: a fixed number, so that the bits of a result do not
 /// depend on how many threads share the work.

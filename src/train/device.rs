@@ -1,0 +1,96 @@
+//! Where the model is computed.
+
+use burn::tensor::Device;
+
+use crate::error::{Error, Result};
+
+/// The device of this name: `cpu`, or, where the program was built for them, `gpu` (the first
+/// with Vulkan, Metal or DirectX), `gpu:1` (the second), `cuda`, `cuda:1`.
+pub fn open(name: &str) -> Result<Device> {
+    let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
+    let refuse = |problem: String, remedy: &str| Err(Error::recipe("--device", problem, remedy));
+    let Ok(number) = number.parse::<usize>() else {
+        let problem = format!("`{name}` does not end in a number");
+        return refuse(problem, "write for example gpu:1");
+    };
+    let found = match kind {
+        "cpu" if number == 0 => return Ok(cpu()),
+        "gpu" => gpus(),
+        "cuda" => cudas(),
+        _ => {
+            let problem = format!("there is no device `{name}`");
+            return refuse(problem, "choose cpu, gpu or gpu:N");
+        }
+    };
+    let Some(found) = found else {
+        let problem = format!("this program was built without {kind}");
+        let remedy = match kind {
+            "gpu" => "build it with: cargo build --release --features wgpu",
+            _ => "build it with: cargo build --release --features cuda",
+        };
+        return refuse(problem, remedy);
+    };
+    match found.get(number) {
+        Some(device) => Ok(device.clone()),
+        None if found.is_empty() => refuse(
+            format!("no {kind} was found"),
+            "check that its driver is installed (for Vulkan: vulkaninfo), or use --device cpu",
+        ),
+        None => refuse(
+            format!("there is no {name}, only {} of them", found.len()),
+            "count from 0",
+        ),
+    }
+}
+
+/// The processor, by Burn's Flex backend and this project's kernels.
+pub fn cpu() -> Device {
+    Device::flex()
+}
+
+#[cfg(feature = "wgpu")]
+fn gpus() -> Option<Vec<Device>> {
+    use burn::tensor::DeviceType;
+    Some(Device::enumerate(DeviceType::Wgpu).into_vec())
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn gpus() -> Option<Vec<Device>> {
+    None
+}
+
+#[cfg(feature = "cuda")]
+fn cudas() -> Option<Vec<Device>> {
+    use burn::tensor::DeviceType;
+    Some(Device::enumerate(DeviceType::Cuda).into_vec())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cudas() -> Option<Vec<Device>> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_or_refused_with_a_remedy() {
+        assert_eq!(open("cpu").unwrap(), Device::flex());
+        for (name, part) in [
+            ("tpu", "choose cpu"),
+            ("gpu:x", "gpu:1"),
+            ("cpu:1", "choose cpu"),
+        ] {
+            let error = open(name).unwrap_err();
+            assert!(error.remedy().contains(part), "{name}: {}", error.remedy());
+        }
+        #[cfg(not(feature = "wgpu"))]
+        assert!(
+            open("gpu")
+                .unwrap_err()
+                .remedy()
+                .contains("--features wgpu")
+        );
+    }
+}
