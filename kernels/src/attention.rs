@@ -75,6 +75,30 @@ impl Attention {
         }
     }
 
+    /// What the tokens from number `first` on gather, without dropout: `out`, `[token, head, key]`,
+    /// is theirs, `qkv` the whole image's. `scratch` has room for a head's scores of them.
+    pub fn infer(
+        &self,
+        qkv: &[f32],
+        scale: &[f32],
+        first: usize,
+        out: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        let (inner, all) = (self.inner(), self.tokens);
+        let tokens = out.len() / inner;
+        let scores = &mut scratch[..tokens * all];
+        for head in 0..self.heads {
+            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
+            let q = q.from_row(first, tokens);
+            MatrixMut::new(scores, tokens, all).set(scale[head], q, k.t());
+            softmax(scores, all, self.mask_diagonal.then_some(first));
+            let probabilities = Matrix::new(scores, tokens, all);
+            let out = &mut out[head * self.key_dim..];
+            MatrixMut::strided(out, tokens, self.key_dim, inner).set(1.0, probabilities, v);
+        }
+    }
+
     /// Scores → probabilities; returns them after dropout, which needs `dropped` for room.
     fn softmax<'a>(
         &self,
@@ -83,7 +107,7 @@ impl Attention {
         key: Option<u64>,
         dropped: &'a mut [f32],
     ) -> &'a [f32] {
-        softmax(scores, self.tokens, self.mask_diagonal);
+        softmax(scores, self.tokens, self.mask_diagonal.then_some(0));
         self.drop(scores, head, key, dropped)
     }
 
@@ -151,11 +175,12 @@ impl Attention {
 }
 
 dispatched! {
-    /// Rows of scores → rows of probabilities.
-    fn softmax(scores: &mut [f32], tokens: usize, mask_diagonal: bool) {
-        for (token, row) in scores.chunks_exact_mut(tokens).enumerate() {
-            if mask_diagonal {
-                row[token] = f32::NEG_INFINITY;
+    /// Rows of scores → rows of probabilities. With `masked`, the first row's token, no token
+    /// attends to itself.
+    fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
+        for (number, row) in scores.chunks_exact_mut(tokens).enumerate() {
+            if let Some(first) = masked {
+                row[first + number] = f32::NEG_INFINITY;
             }
             let most = max(row);
             let scale = 1.0 / replace_and_sum(row, |score| exp(score - most));

@@ -138,15 +138,8 @@ impl Block {
         let inner = self.attention.inner();
         let (dim, hidden) = (self.dim, self.hidden);
         let saved = self.split(saved);
+        self.project(p, x, saved.qkv, scratch);
         let normal = take(&mut scratch, tokens * dim);
-
-        norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
-        fill_rows(saved.qkv, p.qkv_bias);
-        MatrixMut::new(saved.qkv, tokens, 3 * inner).add(
-            1.0,
-            Matrix::new(normal, tokens, dim),
-            Matrix::new(p.qkv_kernel, dim, 3 * inner),
-        );
         self.attention.forward(
             saved.qkv,
             p.scale,
@@ -189,6 +182,80 @@ impl Block {
             multiply(y, saved.slope2);
         }
         add(y, saved.middle);
+    }
+
+    /// Queries, keys and values of some tokens: `x`, `[token, dim]` → `qkv`,
+    /// `[token, (q, k, v), head, key]`. The first half of a pass without a backward pass, whose
+    /// second is [`Block::finish`]; tokens may be taken in parts, by several threads.
+    pub fn project(
+        &self,
+        parameters: &Parameters<&[f32]>,
+        x: &[f32],
+        qkv: &mut [f32],
+        mut scratch: &mut [f32],
+    ) {
+        let p = parameters;
+        let (tokens, width) = (x.len() / self.dim, 3 * self.attention.inner());
+        let normal = take(&mut scratch, x.len());
+        norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
+        fill_rows(qkv, p.qkv_bias);
+        MatrixMut::new(qkv, tokens, width).add(
+            1.0,
+            Matrix::new(normal, tokens, self.dim),
+            Matrix::new(p.qkv_kernel, self.dim, width),
+        );
+    }
+
+    /// All that follows on [`Block::project`], without dropout, for the tokens from number `first`
+    /// on: `x` and `y` are theirs, `qkv` is the whole image's.
+    pub fn finish(
+        &self,
+        parameters: &Parameters<&[f32]>,
+        qkv: &[f32],
+        first: usize,
+        x: &[f32],
+        y: &mut [f32],
+        mut scratch: &mut [f32],
+    ) {
+        let p = parameters;
+        let (dim, hidden, inner) = (self.dim, self.hidden, self.attention.inner());
+        let tokens = x.len() / dim;
+        let attended = take(&mut scratch, tokens * inner);
+        let middle = take(&mut scratch, tokens * dim);
+        let normal = take(&mut scratch, tokens * dim);
+        let activated = take(&mut scratch, tokens * hidden);
+
+        self.attention.infer(qkv, p.scale, first, attended, scratch);
+        add_row(middle, x, p.out_bias);
+        MatrixMut::new(middle, tokens, dim).add(
+            1.0,
+            Matrix::new(attended, tokens, inner),
+            Matrix::new(p.out_kernel, inner, dim),
+        );
+        norm::forward(middle, p.gamma2, p.beta2, self.epsilon, normal);
+        fill_rows(activated, p.mlp1_bias);
+        MatrixMut::new(activated, tokens, hidden).add(
+            1.0,
+            Matrix::new(normal, tokens, dim),
+            Matrix::new(p.mlp1_kernel, dim, hidden),
+        );
+        apply_gelu(activated);
+        fill_rows(y, p.mlp2_bias);
+        MatrixMut::new(y, tokens, dim).add(
+            1.0,
+            Matrix::new(activated, tokens, hidden),
+            Matrix::new(p.mlp2_kernel, hidden, dim),
+        );
+        if self.second_gelu {
+            apply_gelu(y);
+        }
+        add(y, middle);
+    }
+
+    /// Room that [`Block::project`] and [`Block::finish`] need for so many tokens.
+    pub fn inference_scratch(&self, tokens: usize) -> usize {
+        let Attention { tokens: all, .. } = self.attention;
+        tokens * (2 * self.dim + self.attention.inner() + self.hidden + all)
     }
 
     /// One image, back: `dy` → `dx`, both `[token, dim]`; gradients of the parameters are added to
@@ -358,6 +425,15 @@ dispatched! {
             for (sum, value) in sum.iter_mut().zip(row) {
                 *sum += value;
             }
+        }
+    }
+}
+
+dispatched! {
+    /// Each value becomes its GELU.
+    fn apply_gelu(values: &mut [f32]) {
+        for value in values {
+            *value = gelu(*value).0;
         }
     }
 }

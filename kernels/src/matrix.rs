@@ -32,6 +32,16 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Some rows, from number `first` on.
+    pub fn from_row(self, first: usize, rows: usize) -> Self {
+        assert!(first + rows <= self.rows);
+        Self {
+            data: &self.data[first * self.row_stride..],
+            rows,
+            ..self
+        }
+    }
+
     /// The transpose, on the same numbers.
     pub fn t(self) -> Self {
         Self {

@@ -223,6 +223,9 @@ fn check(b: Block, keys: Option<Keys>) {
             "{found} {expected}"
         );
     }
+    if keys.is_none() {
+        infer_in_parts(&b, &p, &x32, &expected);
+    }
 
     let mut gradients: Vec<Vec<f32>> = lengths(&b).iter().map(|&n| vec![0.0; n]).collect();
     let mut dx = vec![f32::NAN; x.len()];
@@ -270,6 +273,27 @@ fn check(b: Block, keys: Option<Keys>) {
     }
 }
 
+/// The pass without a backward pass, all tokens at once and a few at a time.
+fn infer_in_parts(b: &Block, p: &Parameters<&[f32]>, x: &[f32], expected: &[f64]) {
+    let tokens = b.attention.tokens;
+    let width = 3 * b.attention.inner();
+    for rows in [tokens, 3, 1] {
+        let mut scratch = vec![f32::NAN; b.inference_scratch(rows)];
+        let mut qkv = vec![f32::NAN; tokens * width];
+        for (x, qkv) in x.chunks(rows * b.dim).zip(qkv.chunks_mut(rows * width)) {
+            b.project(p, x, qkv, &mut scratch);
+        }
+        let mut y = vec![f32::NAN; x.len()];
+        let parts = x.chunks(rows * b.dim).zip(y.chunks_mut(rows * b.dim));
+        for (number, (x, y)) in parts.enumerate() {
+            b.finish(p, &qkv, number * rows, x, y, &mut scratch);
+        }
+        for (found, expected) in y.iter().zip(expected) {
+            assert!((f64::from(*found) - expected).abs() < 2e-5);
+        }
+    }
+}
+
 /// A few places, the first and last among them.
 fn pick(length: usize) -> impl Iterator<Item = usize> {
     let step = (length / 7).max(1);
@@ -308,6 +332,13 @@ fn locality_attention_with_dropout() {
 fn plain_attention_without_dropout() {
     let mut b = block(16, 32, 4, 8, 64);
     b.attention.mask_diagonal = false;
+    check(b, None);
+}
+
+#[test]
+fn locality_attention_without_dropout() {
+    let mut b = block(10, 7, 3, 5, 11);
+    b.second_gelu = false;
     check(b, None);
 }
 

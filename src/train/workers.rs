@@ -24,7 +24,10 @@ pub type Gradients = BTreeMap<String, Tensor<1>>;
 
 /// Threads that take micro-batches.
 pub struct Workers {
+    /// One thread each: what a backend would spread over cores stays on the worker's.
     pools: Vec<rayon::ThreadPool>,
+    /// All threads, for few images, whose operations share them.
+    together: rayon::ThreadPool,
     micro_batch: usize,
     device: Device,
 }
@@ -48,11 +51,9 @@ impl Workers {
         } else {
             1
         };
-        let pool = |_| {
-            // One thread each: what the backend would spread over cores stays on the worker's.
-            rayon::ThreadPoolBuilder::new().num_threads(1).build()
-        };
-        let pools: Result<Vec<_>, _> = (0..threads.max(1)).map(pool).collect();
+        let threads = threads.max(1);
+        let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pools: Result<Vec<_>, _> = (0..threads).map(|_| pool(1)).collect();
         let refuse = |error: rayon::ThreadPoolBuildError| {
             Error::recipe(
                 "--threads",
@@ -62,6 +63,7 @@ impl Workers {
         };
         Ok(Self {
             pools: pools.map_err(refuse)?,
+            together: pool(threads).map_err(refuse)?,
             micro_batch: micro_batch.max(1),
             device,
         })
@@ -197,8 +199,7 @@ impl Workers {
             Array::of(model.forward(input, &mut Pass::inference())).values
         };
         if count <= self.micro_batch {
-            // One part for all threads: here, where operations may share them.
-            return part(0);
+            return self.together.install(|| part(0));
         }
         let mut logits = Vec::new();
         self.in_order(count.div_ceil(self.micro_batch), part, |part| {

@@ -11,6 +11,7 @@ use burn::backend::{
     Autodiff, Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension,
 };
 use burn::tensor::Tensor;
+use rayon::prelude::*;
 use smallvit_kernels::attention::Attention;
 use smallvit_kernels::block::{Block, Keys, Parameters};
 use smallvit_kernels::dropout::Rate;
@@ -176,7 +177,7 @@ impl FusedBlock for Flex {
         keys: Vec<Keys>,
     ) -> Flat {
         let parameters = parameters.into_array().map(|p| p.to_contiguous());
-        run(&x.to_contiguous(), &parameters, &block, &keys, None)
+        infer(&x.to_contiguous(), &parameters, &block, &keys)
     }
 }
 
@@ -198,10 +199,10 @@ impl<C: CheckpointStrategy> FusedBlock for Autodiff<Flex, C> {
             guard.expect("there is a guard an input")
         });
         match BlockStep.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(prep) => prep.finish(run(&x, &parameters, &block, &keys, None)),
+            OpsKind::UnTracked(prep) => prep.finish(infer(&x, &parameters, &block, &keys)),
             OpsKind::Tracked(prep) => {
                 let mut saved = Buffer::take(block.saved() * x.shape()[0]);
-                let y = run(&x, &parameters, &block, &keys, Some(&mut saved.0));
+                let y = forward_and_save(&x, &parameters, &block, &keys, &mut saved.0);
                 let state = Saved {
                     block,
                     keys,
@@ -248,29 +249,69 @@ impl Backward<Flex, { PARAMETERS + 1 }> for BlockStep {
     }
 }
 
-fn run(
+/// The forward pass, which fills `saved` for the backward pass.
+fn forward_and_save(
     x: &Flat,
     parameters: &[Flat; PARAMETERS],
     block: &Block,
     keys: &[Keys],
-    saved: Option<&mut Vec<f32>>,
+    saved: &mut [f32],
 ) -> Flat {
     let parameters = by_name(parameters.each_ref().map(slice));
     let values = slice(x);
     let image = block.attention.tokens * block.dim;
     let mut y = vec![0.0; values.len()];
     let mut scratch = Buffer::take(block.scratch());
-    // Without a backward pass every image may write over what the one before it saved.
-    let mut one = None;
-    let (saved, stride) = match saved {
-        Some(saved) => (saved, block.saved()),
-        None => (&mut one.insert(Buffer::take(block.saved())).0, 0),
-    };
     let images = values.chunks_exact(image).zip(y.chunks_exact_mut(image));
-    for (number, (x, y)) in images.enumerate() {
-        let saved = &mut saved[number * stride..][..block.saved()];
+    for (number, ((x, y), saved)) in images
+        .zip(saved.chunks_exact_mut(block.saved()))
+        .enumerate()
+    {
         let keys = keys.get(number).copied();
         block.forward(&parameters, x, y, saved, keys, &mut scratch.0);
+    }
+    tensor(y, x.shape())
+}
+
+/// The forward pass alone.
+fn infer(x: &Flat, parameters: &[Flat; PARAMETERS], block: &Block, keys: &[Keys]) -> Flat {
+    /// Fewer images than these are cut into parts, which threads share.
+    const FEW: usize = 8;
+    /// Tokens of a part, about. A fixed number, for the same bits at any number of threads.
+    const PART: usize = 32;
+    if !keys.is_empty() {
+        let mut unused = Buffer::take(block.saved() * x.shape()[0]);
+        return forward_and_save(x, parameters, block, keys, &mut unused.0);
+    }
+    let p = by_name(parameters.each_ref().map(slice));
+    let values = slice(x);
+    let tokens = block.attention.tokens;
+    let parts = if x.shape()[0] < FEW {
+        (tokens / PART).max(1)
+    } else {
+        1
+    };
+    let rows = tokens.div_ceil(parts);
+    let scratch = block.inference_scratch(rows);
+    let (part, width) = (rows * block.dim, 3 * block.attention.inner());
+    let mut y = vec![0.0; values.len()];
+    let mut qkv = Buffer::take(tokens * width);
+    let image = tokens * block.dim;
+    for (x, y) in values.chunks_exact(image).zip(y.chunks_exact_mut(image)) {
+        let project = |(x, qkv): (&[f32], &mut [f32])| {
+            block.project(&p, x, qkv, &mut Buffer::take(scratch).0);
+        };
+        x.par_chunks(part)
+            .zip(qkv.0.par_chunks_mut(rows * width))
+            .for_each(project);
+        let finish = |(number, (x, y)): (usize, (&[f32], &mut [f32]))| {
+            let room = &mut Buffer::take(scratch).0;
+            block.finish(&p, &qkv.0, number * rows, x, y, room);
+        };
+        x.par_chunks(part)
+            .zip(y.par_chunks_mut(part))
+            .enumerate()
+            .for_each(finish);
     }
     tensor(y, x.shape())
 }
