@@ -1,12 +1,12 @@
 //! The transformer encoder's block.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation};
+use burn::tensor::Tensor;
 
 use super::attention::Attention;
 use super::config::ModelConfig;
 use super::fused;
-use super::layers::{Dense, Initialiser, LayerNorm, Pass};
+use super::layers::{Dense, Initialiser, LayerNorm, Pass, gelu};
 
 /// Dense layers, each followed by an exact (erf) GELU and dropout, the last one too, as the seed
 /// has it.
@@ -34,7 +34,7 @@ impl Mlp {
     /// `[…, input]` → `[…, last width]`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, pass: &mut Pass) -> Tensor<D> {
         self.layers.iter().fold(x, |x, dense| {
-            pass.dropout(activation::gelu(dense.forward(x)), self.dropout)
+            pass.dropout(gelu(dense.forward(x)), self.dropout)
         })
     }
 }

@@ -15,7 +15,7 @@ pub mod tokenizer;
 pub mod weights;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 
 pub use config::{AttentionKind, ModelConfig, ModelName, Tokenization};
 use encoder::{EncoderBlock, Mlp};
@@ -100,7 +100,7 @@ impl Vit {
         let mut x = pass.dropout(x.reshape([images, tokens * dim]), self.head_dropout);
         for (number, dense) in self.head.layers.iter().enumerate() {
             x = pass.dense(dense, x, || format!("head.dense{}", number + 1));
-            x = pass.dropout(activation::gelu(x), self.head_dropout);
+            x = pass.dropout(layers::gelu(x), self.head_dropout);
         }
         pass.dense(&self.logits, x, || "head.logits".into())
     }
