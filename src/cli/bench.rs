@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use smallvit::augment::loader::{EpochAugmentation, Loader, Plan, make};
 use smallvit::data::{Dataset, Images, Split};
+use smallvit::model::ModelName;
 use smallvit::model::weights::Array;
-use smallvit::model::{ModelName, Pass};
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::table;
 use smallvit::train::fit::{median, peak_memory};
@@ -310,7 +310,6 @@ impl Bench<'_> {
                 .autodiff()
                 .require_grad()
         };
-        let pass = |first| Pass::training(train.seed, 0, first);
         let labels: Vec<u32> = (0..images as u32)
             .map(|i| i % self.data.info.classes.len() as u32)
             .collect();
@@ -324,33 +323,37 @@ impl Bench<'_> {
             times
         };
         let tokenizer = self.time(|| {
-            drop(
-                self.workers
-                    .differentiate(&model, images, |model, first, count| {
-                        let image = height * width * channels;
-                        let part = batch[first * image..][..count * image].to_vec();
-                        let data = TensorData::new(part, [count, height, width, channels]);
-                        let input = Tensor::from_data(data, self.workers.device()).autodiff();
-                        model.tokenize(input, &mut pass(first)).sum()
-                    }),
-            );
+            drop(self.workers.differentiate(
+                &model,
+                images,
+                train.seed,
+                |model, pass, first, count| {
+                    let image = height * width * channels;
+                    let part = batch[first * image..][..count * image].to_vec();
+                    let data = TensorData::new(part, [count, height, width, channels]);
+                    let input = Tensor::from_data(data, self.workers.device()).autodiff();
+                    model.tokenize(input, pass).sum()
+                },
+            ));
         });
         let blocks = self.time(|| {
-            drop(
-                self.workers
-                    .differentiate(&model, images, |model, first, count| {
-                        model.encode(tensor(first, count), &mut pass(first)).sum()
-                    }),
-            );
+            drop(self.workers.differentiate(
+                &model,
+                images,
+                train.seed,
+                |model, pass, first, count| model.encode(tensor(first, count), pass).sum(),
+            ));
         });
         let head = self.time(|| {
-            drop(
-                self.workers
-                    .differentiate(&model, images, |model, first, count| {
-                        let logits = model.classify(tensor(first, count), &mut pass(first));
-                        cross_entropy(logits, &labels[first..][..count], 0.0)
-                    }),
-            );
+            drop(self.workers.differentiate(
+                &model,
+                images,
+                train.seed,
+                |model, pass, first, count| {
+                    let logits = model.classify(tensor(first, count), pass);
+                    cross_entropy(logits, &labels[first..][..count], 0.0)
+                },
+            ));
         });
         let mut optimizer = AdamW::new(self.recipe.adamw());
         let mut moving = Some(model);

@@ -169,24 +169,29 @@ impl Workers {
     }
 
     /// Gradients of a part of the model: of the sum over micro-batches of what `loss` makes of the
-    /// images from the first number on, so many. For benchmarks.
+    /// images from the first number on, so many, in a training pass. For benchmarks.
     pub fn differentiate(
         &self,
         model: &Vit,
         images: usize,
-        loss: impl Fn(&Vit, usize, usize) -> Tensor<1> + Sync,
+        seed: u64,
+        loss: impl Fn(&Vit, &mut Pass, usize, usize) -> Tensor<1> + Sync,
     ) -> Gradients {
         let mut gradients = Gradients::new();
+        let deferred = Deferred::default();
         self.in_order(
             images.div_ceil(self.micro_batch),
             |number| {
                 let first = number * self.micro_batch;
                 let model = weights::map(model.clone(), &mut OwnLeaves);
-                let loss = loss(&model, first, self.micro_batch.min(images - first));
+                let mut pass = Pass::training(seed, 0, first).deferring(&deferred);
+                let count = self.micro_batch.min(images - first);
+                let loss = loss(&model, &mut pass, first, count);
                 gradients_of(&model, loss.backward())
             },
             |part| add(&mut gradients, part),
         );
+        self.add_deferred(deferred, &mut gradients);
         gradients
     }
 
