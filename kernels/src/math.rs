@@ -162,6 +162,16 @@ dispatched! {
 }
 
 dispatched! {
+    /// Numbers within ±1e-30 become 0. A product with numbers too small to be normal floats takes
+    /// a processor several times as long; in a gradient such numbers are nothing.
+    pub fn flush(values: &mut [f32]) {
+        for value in values {
+            *value = if value.abs() < 1e-30 { 0.0 } else { *value };
+        }
+    }
+}
+
+dispatched! {
     /// target *= by
     pub fn multiply(target: &mut [f32], by: &[f32]) {
         for (target, by) in target.iter_mut().zip(by) {
@@ -232,6 +242,14 @@ mod tests {
         }
         assert_eq!(gelu(0.0).0, 0.0);
         assert!(gelu(f32::NAN).0.is_nan());
+    }
+
+    #[test]
+    fn what_is_next_to_nothing_becomes_nothing() {
+        let mut values = [1e-31, -1e-40, 1e-29, -2.0, f32::INFINITY, f32::NAN];
+        flush(&mut values);
+        assert_eq!(values[..5], [0.0, 0.0, 1e-29, -2.0, f32::INFINITY]);
+        assert!(values[5].is_nan());
     }
 
     #[test]

@@ -208,6 +208,10 @@ impl Backward<Flex, 1> for DenseStep {
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let (x, kernel, place, deferred) = ops.state;
         let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        // Behind a GELU whose input is far below 0, the gradient is next to nothing.
+        let mut values = slice(&dy).to_vec();
+        smallvit_kernels::math::flush(&mut values);
+        let dy = tensor(values, dy.shape());
         if let [Some(parent)] = &ops.parents {
             let shape = x.shape();
             let mut dx = vec![0.0; shape.num_elements()];
