@@ -95,11 +95,10 @@ proptest! {
         let workers = Workers::new(2, micro_batch, Device::flex()).unwrap();
         let fused = workers.train(&model, &batch, [size, size, channels], 0.1, seed, 3);
 
-        // Kept intermediates make every part take its composed operations.
         let tracked = weights::map(model.clone(), &mut Track);
         let data = TensorData::new(batch.images.clone(), [images, size, size, channels]);
         let input = Tensor::<4>::from_data(data, &Device::flex()).autodiff();
-        let mut pass = Pass::training(seed, 3, 0).traced();
+        let mut pass = Pass::training(seed, 3, 0).composed();
         let logits = tracked.forward(input, &mut pass);
         let loss = cross_entropy(logits.clone(), &batch.labels, 0.1);
         let expected_loss = Array::of(loss.clone()).values;
@@ -117,7 +116,7 @@ proptest! {
         let found = workers.infer(&model, &batch.images, [size, size, channels]);
         let data = TensorData::new(batch.images, [images, size, size, channels]);
         let input = Tensor::<4>::from_data(data, &Device::flex());
-        let logits = model.forward(input, &mut Pass::inference().traced());
+        let logits = model.forward(input, &mut Pass::inference().composed());
         agree(&found, &Array::of(logits).values, 1.0)?;
     }
 }

@@ -6,8 +6,8 @@ use burn::tensor::{Tensor, TensorData};
 use clap::Args;
 use smallvit::augment::loader::{EpochAugmentation, Loader, Plan, make};
 use smallvit::data::{Dataset, Images, Split};
-use smallvit::model::ModelName;
 use smallvit::model::weights::Array;
+use smallvit::model::{ModelName, Pass, Vit};
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::table;
 use smallvit::train::fit::{median, peak_memory};
@@ -52,6 +52,9 @@ pub struct Arguments {
     /// Time inference instead.
     #[arg(long)]
     inference: bool,
+    /// By Burn's own operations, without smallvit's kernels, to compare.
+    #[arg(long)]
+    composed: bool,
     /// Only the whole step, not its parts.
     #[arg(long)]
     whole: bool,
@@ -80,9 +83,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     }
     let threads = options::threads(arguments.threads);
+    let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?;
+    if arguments.composed {
+        workers = workers.composed();
+    }
     let bench = Bench {
         data: made_up(&recipe, arguments.input, arguments.classes)?,
-        workers: Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?,
+        workers,
         recipe: &recipe,
         threads,
         steps: arguments.steps,
@@ -111,7 +118,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .collect();
         super::print(serde_json::json!({
             "model": arguments.model, "recipe": recipe.name, "batch": recipe.train.batch,
-            "threads": threads, "precision": "f32", "inference": arguments.inference,
+            "threads": threads, "precision": "f32", "composed": arguments.composed, "inference": arguments.inference,
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,
@@ -322,38 +329,30 @@ impl Bench<'_> {
             }
             times
         };
-        let tokenizer = self.time(|| {
-            drop(self.workers.differentiate(
-                &model,
-                images,
-                train.seed,
-                |model, pass, first, count| {
-                    let image = height * width * channels;
-                    let part = batch[first * image..][..count * image].to_vec();
-                    let data = TensorData::new(part, [count, height, width, channels]);
-                    let input = Tensor::from_data(data, self.workers.device()).autodiff();
-                    model.tokenize(input, pass).sum()
-                },
-            ));
+        let differentiate = |loss: &(dyn Fn(&Vit, &mut Pass, usize, usize) -> Tensor<1> + Sync)| {
+            self.time(|| {
+                drop(self.workers.gradients(
+                    &model,
+                    images,
+                    |first| Pass::training(train.seed, 0, first),
+                    |model, pass, first, count| (loss(model, pass, first, count), ()),
+                    |_, ()| (),
+                ));
+            })
+        };
+        let tokenizer = differentiate(&|model, pass, first, count| {
+            let image = height * width * channels;
+            let part = batch[first * image..][..count * image].to_vec();
+            let data = TensorData::new(part, [count, height, width, channels]);
+            let input = Tensor::from_data(data, self.workers.device()).autodiff();
+            model.tokenize(input, pass).sum()
         });
-        let blocks = self.time(|| {
-            drop(self.workers.differentiate(
-                &model,
-                images,
-                train.seed,
-                |model, pass, first, count| model.encode(tensor(first, count), pass).sum(),
-            ));
+        let blocks = differentiate(&|model, pass, first, count| {
+            model.encode(tensor(first, count), pass).sum()
         });
-        let head = self.time(|| {
-            drop(self.workers.differentiate(
-                &model,
-                images,
-                train.seed,
-                |model, pass, first, count| {
-                    let logits = model.classify(tensor(first, count), pass);
-                    cross_entropy(logits, &labels[first..][..count], 0.0)
-                },
-            ));
+        let head = differentiate(&|model, pass, first, count| {
+            let logits = model.classify(tensor(first, count), pass);
+            cross_entropy(logits, &labels[first..][..count], 0.0)
         });
         let mut optimizer = AdamW::new(self.recipe.adamw());
         let mut moving = Some(model);

@@ -103,6 +103,15 @@ pub fn model_run(
     if let Some(dir) = &data_options.data_dir {
         resume_command += &format!(" --data-dir {}", dir.display());
     }
+    if data_options.strict {
+        resume_command += " --strict";
+    }
+    if let Some(threads) = options.threads {
+        resume_command += &format!(" --threads {threads}");
+    }
+    if options.device.device != "cpu" {
+        resume_command += &format!(" --device {}", options.device.device);
+    }
     let mut progress = Progress::new(recipe.model.name(), options);
     let run = Run {
         recipe,

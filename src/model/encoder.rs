@@ -66,18 +66,17 @@ impl EncoderBlock {
     /// `[image, token, dim]` → the same shape; `number` is the block's, for its intermediates'
     /// names.
     ///
-    /// On the CPU this is one operation; elsewhere, and where intermediates are kept, the
-    /// composed operations, which compute the same with the same dropout masks.
+    /// On the CPU a block with two MLP layers is one operation; else it is the composed ones,
+    /// which compute the same with the same dropout masks.
     pub fn forward(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
-        if pass.is_traced() || !fused::block::can(self, &x) {
-            self.composed(x, number, pass)
-        } else {
+        if pass.fuses(&x) && self.mlp.layers.len() == 2 {
             fused::block::forward(self, x, pass)
+        } else {
+            self.composed(x, number, pass)
         }
     }
 
-    /// [`EncoderBlock::forward`] by composed operations, on any device.
-    pub fn composed(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
+    fn composed(&self, x: Tensor<3>, number: usize, pass: &mut Pass) -> Tensor<3> {
         let attended = self
             .attention
             .forward(self.layer_norm1.forward(x.clone()), pass);

@@ -131,6 +131,7 @@ pub struct Pass {
     dropout: Option<DropoutMasks>,
     trace: Option<BTreeMap<String, Tensor<3>>>,
     deferred: Option<Deferred>,
+    composed: bool,
 }
 
 struct DropoutMasks {
@@ -173,7 +174,7 @@ impl Pass {
         x: Tensor<2>,
         name: impl FnOnce() -> String,
     ) -> Tensor<2> {
-        if self.is_traced() || !fused::can(&x) {
+        if !self.fuses(&x) {
             return dense.forward(x);
         }
         match (&self.deferred, &self.dropout) {
@@ -186,10 +187,16 @@ impl Pass {
         }
     }
 
-    /// Keeps every named intermediate.
+    /// By the backend's own operations alone, without this project's kernels.
+    pub fn composed(mut self) -> Self {
+        self.composed = true;
+        self
+    }
+
+    /// Keeps every named intermediate; only composed operations have them.
     pub fn traced(mut self) -> Self {
         self.trace = Some(BTreeMap::new());
-        self
+        self.composed()
     }
 
     /// What [`Pass::traced`] kept, by name: `patches`, `tokens`, `encoded`, `attention0`,
@@ -214,9 +221,9 @@ impl Pass {
         Some(images.map(|image| random::at(layer, image)).collect())
     }
 
-    /// Whether intermediates are kept.
-    pub(super) fn is_traced(&self) -> bool {
-        self.trace.is_some()
+    /// Whether what follows on `x` is computed by this project's kernels.
+    pub(super) fn fuses<const D: usize>(&self, x: &Tensor<D>) -> bool {
+        !self.composed && fused::can(x)
     }
 
     /// Dropout (Srivastava et al., 2014), inverted: in training, each element is 0 with
@@ -249,7 +256,7 @@ impl Pass {
 /// has that of the approximation by tanh, which puts 1e-3 of error on every gradient behind it, so
 /// they take the definition.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if super::fused::can(&x) {
+    if fused::can(&x) {
         activation::gelu(x)
     } else {
         x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5

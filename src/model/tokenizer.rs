@@ -45,7 +45,7 @@ impl Tokenizer {
 
     /// `[image, row, column, channel]` → `[image, token, dim]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<3> {
-        if !pass.is_traced() && fused::can(&images) {
+        if pass.fuses(&images) {
             return fused::tokenizer::forward(self, images);
         }
         let patches = match self.tokenization {

@@ -30,6 +30,7 @@ pub struct Workers {
     together: rayon::ThreadPool,
     micro_batch: usize,
     device: Device,
+    composed: bool,
 }
 
 /// What a training batch came to.
@@ -66,7 +67,25 @@ impl Workers {
             together: pool(threads).map_err(refuse)?,
             micro_batch: micro_batch.max(1),
             device,
+            composed: false,
         })
+    }
+
+    /// Computes by the backend's own operations, without this project's kernels: to compare.
+    pub fn composed(mut self) -> Self {
+        self.composed = true;
+        self
+    }
+
+    /// Images that go through the model at once, of so many: a micro-batch, or less where that
+    /// would leave threads idle. Threads do not count here, for the same bits at any number.
+    fn part(&self, images: usize) -> usize {
+        let least_parts = if self.device == super::device::cpu() {
+            4
+        } else {
+            1
+        };
+        self.micro_batch.min(images.div_ceil(least_parts)).max(1)
     }
 
     /// Does `work` for 0..items and hands the results to `collect` in that order.
@@ -117,37 +136,66 @@ impl Workers {
         let images = batch.labels.len();
         let mut loss = 0.0;
         let mut logits = Vec::new();
-        let mut gradients = Gradients::new();
-        let deferred = Deferred::default();
-        self.in_order(
-            images.div_ceil(self.micro_batch),
-            |number| {
-                let first = number * self.micro_batch;
-                let labels = &batch.labels[first..images.min(first + self.micro_batch)];
-                // Leaves of its own, on the same numbers: graphs that share a leaf would wait
-                // for each other.
-                let model = weights::map(model.clone(), &mut OwnLeaves);
-                let input = self.input(&batch.images, shape, first, labels.len());
-                let mut pass = Pass::training(seed, step, first).deferring(&deferred);
-                let logits = model.forward(input.autodiff(), &mut pass);
-                let share = labels.len() as f64 / images as f64;
+        let gradients = self.gradients(
+            model,
+            images,
+            |first| Pass::training(seed, step, first),
+            |model, pass, first, count| {
+                let labels = &batch.labels[first..][..count];
+                let input = self.input(&batch.images, shape, first, count);
+                let logits = model.forward(input.autodiff(), pass);
+                let share = count as f64 / images as f64;
                 let loss = cross_entropy(logits.clone(), labels, smoothing) * share;
-                let value = Array::of(loss.clone()).values[0];
-                let gradients = gradients_of(&model, loss.backward());
-                (value, Array::of(logits).values, gradients)
+                (loss, Array::of(logits).values)
             },
-            |(part, scores, part_gradients)| {
+            |part, scores| {
                 loss += f64::from(part);
                 logits.extend(scores);
-                add(&mut gradients, part_gradients);
             },
         );
-        self.add_deferred(deferred, &mut gradients);
         Outcome {
             loss,
             logits,
             gradients,
         }
+    }
+
+    /// Gradients of the sum of what `loss` makes of each micro-batch: of its first image's number
+    /// and how many they are. `each` gets the losses, and whatever came with them, in order.
+    pub fn gradients<T: Send>(
+        &self,
+        model: &Vit,
+        images: usize,
+        pass: impl Fn(usize) -> Pass + Sync,
+        loss: impl Fn(&Vit, &mut Pass, usize, usize) -> (Tensor<1>, T) + Sync,
+        mut each: impl FnMut(f32, T) + Send,
+    ) -> Gradients {
+        let mut gradients = Gradients::new();
+        let deferred = Deferred::default();
+        let part = self.part(images);
+        self.in_order(
+            images.div_ceil(part),
+            |number| {
+                let first = number * part;
+                // Leaves of its own, on the same numbers: graphs that share a leaf would wait
+                // for each other.
+                let model = weights::map(model.clone(), &mut OwnLeaves);
+                let mut pass = pass(first).deferring(&deferred);
+                if self.composed {
+                    pass = pass.composed();
+                }
+                let (loss, with) = loss(&model, &mut pass, first, part.min(images - first));
+                let value = Array::of(loss.clone()).values[0];
+                let gradients = gradients_of(&model, loss.backward());
+                (value, with, gradients)
+            },
+            |(value, with, part)| {
+                each(value, with);
+                add(&mut gradients, part);
+            },
+        );
+        self.add_deferred(deferred, &mut gradients);
+        gradients
     }
 
     /// Forms the weight gradients that waited for the whole batch.
@@ -168,40 +216,17 @@ impl Workers {
         }
     }
 
-    /// Gradients of a part of the model: of the sum over micro-batches of what `loss` makes of the
-    /// images from the first number on, so many, in a training pass. For benchmarks.
-    pub fn differentiate(
-        &self,
-        model: &Vit,
-        images: usize,
-        seed: u64,
-        loss: impl Fn(&Vit, &mut Pass, usize, usize) -> Tensor<1> + Sync,
-    ) -> Gradients {
-        let mut gradients = Gradients::new();
-        let deferred = Deferred::default();
-        self.in_order(
-            images.div_ceil(self.micro_batch),
-            |number| {
-                let first = number * self.micro_batch;
-                let model = weights::map(model.clone(), &mut OwnLeaves);
-                let mut pass = Pass::training(seed, 0, first).deferring(&deferred);
-                let count = self.micro_batch.min(images - first);
-                let loss = loss(&model, &mut pass, first, count);
-                gradients_of(&model, loss.backward())
-            },
-            |part| add(&mut gradients, part),
-        );
-        self.add_deferred(deferred, &mut gradients);
-        gradients
-    }
-
     /// Logits `[image, class]` of preprocessed images, without dropout.
     pub fn infer(&self, model: &Vit, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
         let count = images.len() / shape.iter().product::<usize>();
         let part = |number: usize| {
             let first = number * self.micro_batch;
             let input = self.input(images, shape, first, self.micro_batch.min(count - first));
-            Array::of(model.forward(input, &mut Pass::inference())).values
+            let mut pass = Pass::inference();
+            if self.composed {
+                pass = pass.composed();
+            }
+            Array::of(model.forward(input, &mut pass)).values
         };
         if count <= self.micro_batch {
             return self.together.install(|| part(0));

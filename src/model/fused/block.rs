@@ -20,12 +20,7 @@ use super::{Buffer, Flat, slice, tensor};
 use crate::model::Pass;
 use crate::model::encoder::EncoderBlock;
 
-/// Whether a block on this input is computed by the kernel.
-pub fn can(block: &EncoderBlock, x: &Tensor<3>) -> bool {
-    block.mlp.layers.len() == 2 && super::can(x)
-}
-
-/// The block on `[image, token, dim]`; [`can`] must have said so.
+/// The block, whose MLP must have two layers, on `[image, token, dim]`.
 pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3> {
     let [images, tokens, dim] = x.dims();
     let EncoderBlock {
@@ -35,7 +30,7 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
         mlp,
     } = block;
     let [first, second] = &mlp.layers[..] else {
-        unreachable!("`can` asks for two layers");
+        unreachable!("the caller asks for two layers");
     };
     let scale = match &attention.tau {
         Some(tau) => tau.val().recip().expand([attention.heads]),
