@@ -64,7 +64,7 @@ pub struct TrainRecipe {
     pub epochs: u64,
     /// Images a step.
     pub batch: usize,
-    /// Images that go through the model at once; smaller takes less memory, and the batch's
+    /// Most images that go through the model at once; smaller takes less memory, and the batch's
     /// gradients are the sum of its parts'.
     pub micro_batch: usize,
     /// Shape of the learning rate over the steps.

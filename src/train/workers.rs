@@ -1,9 +1,10 @@
 //! A batch through the model on all cores, with the same bits whatever their number.
 //!
-//! A batch is cut into micro-batches of a fixed size. Each goes forward and backward on one
-//! thread, and the gradients are added in the order of the micro-batches. So neither the number
-//! of threads nor their timing shows in a result; memory follows the micro-batch, not the batch;
-//! and operations that the backend runs on one core keep all cores busy.
+//! A batch is cut into micro-batches, of a size that follows from the batch alone. Each goes
+//! forward and backward on one thread, and the gradients are added in the order of the
+//! micro-batches. So neither the number of threads nor their timing shows in a result; memory
+//! follows the micro-batch, not the batch; and operations that the backend runs on one core keep
+//! all cores busy.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
