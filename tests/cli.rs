@@ -225,6 +225,35 @@ fn a_killed_run_goes_on_and_ends_with_the_same_bits() {
     assert_eq!(result(&whole), result(&broken));
 }
 
+#[test]
+fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
+    let dir = TempDir::new().unwrap();
+    let train = |precision: &str| {
+        let out = ["--out", precision];
+        let mut command = tiny(dir.path(), &["train", "--quiet", "--precision", precision]);
+        command.args(out);
+        command
+    };
+    for precision in ["f32", "bf16-emulated"] {
+        succeeds(train(precision));
+        let recipe = fs::read_to_string(dir.path().join(precision).join("recipe.toml")).unwrap();
+        assert!(recipe.contains(&format!("precision = \"{precision}\"")));
+    }
+    let emulated = arrays(&dir.path().join("bf16-emulated"));
+    assert!(emulated != arrays(&dir.path().join("f32")));
+    if smallvit_kernels::matrix::Precision::Bf16.available() {
+        succeeds(train("bf16"));
+        assert!(
+            emulated == arrays(&dir.path().join("bf16")),
+            "weights differ"
+        );
+    } else {
+        let message = fails(train("bf16"), 2);
+        assert!(message.contains("AVX-512 BF16"), "{message}");
+        assert!(!dir.path().join("bf16").exists());
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_says_how_to_go_on() {
@@ -413,6 +442,16 @@ fn bad_requests_are_refused_before_any_work() {
         &["train", "--set", "train.warmup_epochs=99"],
         2,
         &["longer than the training"],
+    );
+    refused(
+        &["train", "--precision", "bf16", "--set", "model.mlp=[64]"],
+        2,
+        &["train.precision", "two"],
+    );
+    refused(
+        &["bench", "--precision", "bf16-emulated", "--inference"],
+        2,
+        &["float32"],
     );
     refused(&["train", "--recipe", "quickstar"], 2, &["quickstart"]);
     refused(&["train", "--data", "cifar"], 2, &["cifar10"]);

@@ -10,6 +10,7 @@ use smallvit::model::weights::{self, Array, MapParameter};
 use smallvit::model::{ModelConfig, ModelName, Pass, Vit};
 use smallvit::random::{Purpose, Stream};
 use smallvit::train::metrics::cross_entropy;
+use smallvit::train::recipe::Precision;
 use smallvit::train::workers::{Workers, gradients_of};
 
 /// Leaves that require gradients, moved off their initial values so that no gradient is zero by
@@ -118,5 +119,65 @@ proptest! {
         let input = Tensor::<4>::from_data(data, &Device::flex());
         let logits = model.forward(input, &mut Pass::inference().composed());
         agree(&found, &Array::of(logits).values, 1.0)?;
+    }
+}
+
+#[test]
+fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
+    for name in ModelName::ALL {
+        let config = ModelConfig {
+            image_size: 24,
+            patch_size: 6,
+            dim: 24,
+            depth: 2,
+            heads: 3,
+            key_dim: 8,
+            mlp: vec![40, 24],
+            head: vec![32],
+            ..ModelConfig::default()
+        }
+        .named(name);
+        let mut stream = Stream::new(7, Purpose::Show, 0, 0);
+        let images = 12;
+        let batch = Batch {
+            images: (0..images * 24 * 24 * 3)
+                .map(|_| stream.uniform(-2.0, 2.0))
+                .collect(),
+            labels: (0..images as u32).map(|i| i % 5).collect(),
+        };
+        let model = Vit::new(&config, 3, 5, 7, &Device::flex());
+        let model = weights::map(model, &mut Leaves(stream));
+        let train = |threads, precision| {
+            let workers = Workers::new(threads, 4, Device::flex()).unwrap();
+            let workers = workers.in_precision(precision).unwrap();
+            let outcome = workers.train(&model, &batch, [24, 24, 3], 0.1, 7, 3);
+            let gradients: Vec<_> = outcome
+                .gradients
+                .into_iter()
+                .map(|(name, gradient)| (name, Array::of(gradient).values))
+                .collect();
+            (outcome.loss, gradients)
+        };
+        let (loss, exact) = train(1, Precision::F32);
+        let (rounded_loss, rounded) = train(1, Precision::Bf16Emulated);
+        assert!(train(2, Precision::Bf16Emulated).1 == rounded);
+        // A number is rounded by at most 2⁻⁹ of itself.
+        assert!((loss - rounded_loss).abs() < 0.02, "{loss} {rounded_loss}");
+        for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
+            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+            let size = norm(&mut exact.iter().copied()).sqrt();
+            let apart = norm(&mut exact.iter().zip(rounded).map(|(a, b)| a - b)).sqrt();
+            // A key's bias has the gradient 0 in theory; a temperature's is one number, a
+            // difference of many that are rounded.
+            let most = if name.ends_with("key.bias") {
+                f32::INFINITY
+            } else if name.ends_with("tau") {
+                0.2
+            } else {
+                0.05
+            };
+            assert!(apart < most * size, "{name}: {apart} of {size}");
+            assert!(apart > 0.0, "{name} was not rounded");
+        }
     }
 }

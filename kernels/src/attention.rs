@@ -2,7 +2,7 @@
 
 use crate::dropout::Rate;
 use crate::math::{dot, exp, max, replace_and_sum};
-use crate::matrix::{Matrix, MatrixMut};
+use crate::matrix::{Matrix, MatrixMut, Precision};
 use crate::simd::dispatched;
 
 /// What an attention does.
@@ -18,6 +18,8 @@ pub struct Attention {
     pub mask_diagonal: bool,
     /// Dropout of the probabilities.
     pub dropout: Rate,
+    /// Of all products, the block's among them.
+    pub precision: Precision,
 }
 
 impl Attention {
@@ -67,11 +69,12 @@ impl Attention {
         let heads = probabilities.chunks_exact_mut(square);
         for (head, probabilities) in heads.enumerate() {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            MatrixMut::new(probabilities, self.tokens, self.tokens).set(scale[head], q, k.t());
+            let (k_t, v) = (self.precision.right(k.t()), self.precision.right(v));
+            MatrixMut::new(probabilities, self.tokens, self.tokens).set(scale[head], q, &k_t);
             let probabilities = self.softmax(probabilities, head, key, dropped);
             let probabilities = Matrix::new(probabilities, self.tokens, self.tokens);
             let out = &mut out[head * self.key_dim..];
-            MatrixMut::strided(out, self.tokens, self.key_dim, inner).set(1.0, probabilities, v);
+            MatrixMut::strided(out, self.tokens, self.key_dim, inner).set(1.0, probabilities, &v);
         }
     }
 
@@ -90,12 +93,13 @@ impl Attention {
         let scores = &mut scratch[..tokens * all];
         for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
+            let (k_t, v) = (self.precision.right(k.t()), self.precision.right(v));
             let q = q.from_row(first, tokens);
-            MatrixMut::new(scores, tokens, all).set(scale[head], q, k.t());
+            MatrixMut::new(scores, tokens, all).set(scale[head], q, &k_t);
             softmax(scores, all, self.mask_diagonal.then_some(first));
             let probabilities = Matrix::new(scores, tokens, all);
             let out = &mut out[head * self.key_dim..];
-            MatrixMut::strided(out, tokens, self.key_dim, inner).set(1.0, probabilities, v);
+            MatrixMut::strided(out, tokens, self.key_dim, inner).set(1.0, probabilities, &v);
         }
     }
 
@@ -150,14 +154,16 @@ impl Attention {
             let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
             let dropped = self.drop(probabilities, head, key, dropped);
             let dropped_matrix = Matrix::new(dropped, tokens, tokens);
+            let right = |matrix| self.precision.right(matrix);
             self.view_mut(d_qkv, 2, head)
-                .set(1.0, dropped_matrix.t(), d_out);
-            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, v.t());
+                .set(1.0, dropped_matrix.t(), &right(d_out));
+            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, &right(v.t()));
             softmax_backward(probabilities, dropped, d_scores, tokens);
             let d_scores = Matrix::new(d_scores, tokens, tokens);
-            self.view_mut(d_qkv, 0, head).set(scale[head], d_scores, k);
+            self.view_mut(d_qkv, 0, head)
+                .set(scale[head], d_scores, &right(k));
             self.view_mut(d_qkv, 1, head)
-                .set(scale[head], d_scores.t(), q);
+                .set(scale[head], d_scores.t(), &right(q));
             // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale.
             let first = head * self.key_dim;
             let mut along = [0.0];

@@ -3,7 +3,7 @@
 use crate::attention::Attention;
 use crate::dropout::Rate;
 use crate::math::{add, gelu, multiply};
-use crate::matrix::{Matrix, MatrixMut};
+use crate::matrix::{Matrix, MatrixMut, Right};
 use crate::norm;
 use crate::simd::dispatched;
 
@@ -53,6 +53,18 @@ pub struct Parameters<T> {
     /// MLP, `[dim]`.
     pub mlp2_bias: T,
 }
+
+/// A block's parameters, made ready to be multiplied by many images' tokens.
+pub struct Weights<'a> {
+    parameters: &'a Parameters<&'a [f32]>,
+    qkv: Right<'a>,
+    out: Right<'a>,
+    mlp1: Right<'a>,
+    mlp2: Right<'a>,
+}
+
+/// The same for the backward pass.
+pub struct TransposedWeights<'a>(Weights<'a>);
 
 /// The dropout masks' keys of one image.
 #[derive(Clone, Copy, Debug)]
@@ -122,23 +134,52 @@ impl Block {
         }
     }
 
+    /// What the forward passes need of the parameters.
+    pub fn weights<'a>(&self, parameters: &'a Parameters<&'a [f32]>) -> Weights<'a> {
+        self.made_ready(parameters, |kernel| kernel)
+    }
+
+    /// What the backward pass needs of the parameters.
+    pub fn transposed<'a>(&self, parameters: &'a Parameters<&'a [f32]>) -> TransposedWeights<'a> {
+        TransposedWeights(self.made_ready(parameters, Matrix::t))
+    }
+
+    fn made_ready<'a>(
+        &self,
+        parameters: &'a Parameters<&'a [f32]>,
+        view: impl Fn(Matrix<'a>) -> Matrix<'a>,
+    ) -> Weights<'a> {
+        let (dim, hidden, inner) = (self.dim, self.hidden, self.attention.inner());
+        let right = |kernel: &'a [f32], input: usize, output: usize| {
+            let kernel = view(Matrix::new(kernel, input, output));
+            self.attention.precision.right(kernel)
+        };
+        Weights {
+            parameters,
+            qkv: right(parameters.qkv_kernel, dim, 3 * inner),
+            out: right(parameters.out_kernel, inner, dim),
+            mlp1: right(parameters.mlp1_kernel, dim, hidden),
+            mlp2: right(parameters.mlp2_kernel, hidden, dim),
+        }
+    }
+
     /// One image: `x` → `y`, both `[token, dim]`. `saved` has [`Block::saved`] numbers, which
     /// [`Block::backward`] reads again; without `keys` nothing is dropped.
     pub fn forward(
         &self,
-        parameters: &Parameters<&[f32]>,
+        weights: &Weights,
         x: &[f32],
         y: &mut [f32],
         saved: &mut [f32],
         keys: Option<Keys>,
         mut scratch: &mut [f32],
     ) {
-        let p = parameters;
+        let p = weights.parameters;
         let tokens = self.attention.tokens;
         let inner = self.attention.inner();
         let (dim, hidden) = (self.dim, self.hidden);
         let saved = self.split(saved);
-        self.project(p, x, saved.qkv, scratch);
+        self.project(weights, x, saved.qkv, scratch);
         let normal = take(&mut scratch, tokens * dim);
         self.attention.forward(
             saved.qkv,
@@ -153,7 +194,7 @@ impl Block {
         MatrixMut::new(saved.middle, tokens, dim).add(
             1.0,
             Matrix::new(saved.attended, tokens, inner),
-            Matrix::new(p.out_kernel, inner, dim),
+            &weights.out,
         );
 
         norm::forward(saved.middle, p.gamma2, p.beta2, self.epsilon, normal);
@@ -161,7 +202,7 @@ impl Block {
         MatrixMut::new(saved.hidden, tokens, hidden).add(
             1.0,
             Matrix::new(normal, tokens, dim),
-            Matrix::new(p.mlp1_kernel, dim, hidden),
+            &weights.mlp1,
         );
         let dropout = |key: Option<u64>, mask: &mut [f32]| match key {
             Some(key) if !self.dropout.is_zero() => self.dropout.mask(key, 0, mask),
@@ -173,7 +214,7 @@ impl Block {
         MatrixMut::new(y, tokens, dim).add(
             1.0,
             Matrix::new(saved.hidden, tokens, hidden),
-            Matrix::new(p.mlp2_kernel, hidden, dim),
+            &weights.mlp2,
         );
         dropout(keys.map(|keys| keys.mlp2), saved.slope2);
         if self.second_gelu {
@@ -187,14 +228,8 @@ impl Block {
     /// Queries, keys and values of some tokens: `x`, `[token, dim]` → `qkv`,
     /// `[token, (q, k, v), head, key]`. The first half of a pass without a backward pass, whose
     /// second is [`Block::finish`]; tokens may be taken in parts, by several threads.
-    pub fn project(
-        &self,
-        parameters: &Parameters<&[f32]>,
-        x: &[f32],
-        qkv: &mut [f32],
-        mut scratch: &mut [f32],
-    ) {
-        let p = parameters;
+    pub fn project(&self, weights: &Weights, x: &[f32], qkv: &mut [f32], mut scratch: &mut [f32]) {
+        let p = weights.parameters;
         let (tokens, width) = (x.len() / self.dim, 3 * self.attention.inner());
         let normal = take(&mut scratch, x.len());
         norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
@@ -202,7 +237,7 @@ impl Block {
         MatrixMut::new(qkv, tokens, width).add(
             1.0,
             Matrix::new(normal, tokens, self.dim),
-            Matrix::new(p.qkv_kernel, self.dim, width),
+            &weights.qkv,
         );
     }
 
@@ -210,14 +245,14 @@ impl Block {
     /// on: `x` and `y` are theirs, `qkv` is the whole image's.
     pub fn finish(
         &self,
-        parameters: &Parameters<&[f32]>,
+        weights: &Weights,
         qkv: &[f32],
         first: usize,
         x: &[f32],
         y: &mut [f32],
         mut scratch: &mut [f32],
     ) {
-        let p = parameters;
+        let p = weights.parameters;
         let (dim, hidden, inner) = (self.dim, self.hidden, self.attention.inner());
         let tokens = x.len() / dim;
         let attended = take(&mut scratch, tokens * inner);
@@ -230,21 +265,21 @@ impl Block {
         MatrixMut::new(middle, tokens, dim).add(
             1.0,
             Matrix::new(attended, tokens, inner),
-            Matrix::new(p.out_kernel, inner, dim),
+            &weights.out,
         );
         norm::forward(middle, p.gamma2, p.beta2, self.epsilon, normal);
         fill_rows(activated, p.mlp1_bias);
         MatrixMut::new(activated, tokens, hidden).add(
             1.0,
             Matrix::new(normal, tokens, dim),
-            Matrix::new(p.mlp1_kernel, dim, hidden),
+            &weights.mlp1,
         );
         apply_gelu(activated);
         fill_rows(y, p.mlp2_bias);
         MatrixMut::new(y, tokens, dim).add(
             1.0,
             Matrix::new(activated, tokens, hidden),
-            Matrix::new(p.mlp2_kernel, hidden, dim),
+            &weights.mlp2,
         );
         if self.second_gelu {
             apply_gelu(y);
@@ -263,7 +298,7 @@ impl Block {
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     pub fn backward(
         &self,
-        parameters: &Parameters<&[f32]>,
+        weights: &TransposedWeights,
         gradients: &mut Parameters<&mut [f32]>,
         x: &[f32],
         saved: &[f32],
@@ -272,7 +307,12 @@ impl Block {
         keys: Option<Keys>,
         mut scratch: &mut [f32],
     ) {
-        let (p, g) = (parameters, gradients);
+        let (weights, g) = (&weights.0, gradients);
+        let p = weights.parameters;
+        let right = |values, width| {
+            let matrix = Matrix::new(values, self.attention.tokens, width);
+            self.attention.precision.right(matrix)
+        };
         let tokens = self.attention.tokens;
         let inner = self.attention.inner();
         let (dim, hidden) = (self.dim, self.hidden);
@@ -304,29 +344,23 @@ impl Block {
         multiply(d2, slope2);
         add_rows(g.mlp2_bias, d2);
         norm::forward(middle, p.gamma2, p.beta2, self.epsilon, normal);
-        let d2_matrix = Matrix::new(d2, tokens, dim);
         MatrixMut::new(g.mlp2_kernel, hidden, dim).add(
             1.0,
             Matrix::new(activated, tokens, hidden).t(),
-            d2_matrix,
+            &right(d2, dim),
         );
-        MatrixMut::new(d1, tokens, hidden).set(
-            1.0,
-            d2_matrix,
-            Matrix::new(p.mlp2_kernel, hidden, dim).t(),
-        );
+        MatrixMut::new(d1, tokens, hidden).set(1.0, Matrix::new(d2, tokens, dim), &weights.mlp2);
         multiply(d1, slope1);
         add_rows(g.mlp1_bias, d1);
-        let d1_matrix = Matrix::new(d1, tokens, hidden);
         MatrixMut::new(g.mlp1_kernel, dim, hidden).add(
             1.0,
             Matrix::new(normal, tokens, dim).t(),
-            d1_matrix,
+            &right(d1, hidden),
         );
         MatrixMut::new(d_normal, tokens, dim).set(
             1.0,
-            d1_matrix,
-            Matrix::new(p.mlp1_kernel, dim, hidden).t(),
+            Matrix::new(d1, tokens, hidden),
+            &weights.mlp1,
         );
         // From here on dx is the gradient of `middle`.
         dx.copy_from_slice(dy);
@@ -345,16 +379,15 @@ impl Block {
         norm::forward(x, p.gamma1, p.beta1, self.epsilon, normal);
 
         // The attention.
-        let d_middle = Matrix::new(dx, tokens, dim);
         MatrixMut::new(g.out_kernel, inner, dim).add(
             1.0,
             Matrix::new(attended, tokens, inner).t(),
-            d_middle,
+            &right(dx, dim),
         );
         MatrixMut::new(d_attended, tokens, inner).set(
             1.0,
-            d_middle,
-            Matrix::new(p.out_kernel, inner, dim).t(),
+            Matrix::new(dx, tokens, dim),
+            &weights.out,
         );
         self.attention.backward(
             qkv,
@@ -367,16 +400,15 @@ impl Block {
             scratch,
         );
         add_rows(g.qkv_bias, d_qkv);
-        let d_qkv = Matrix::new(d_qkv, tokens, 3 * inner);
         MatrixMut::new(g.qkv_kernel, dim, 3 * inner).add(
             1.0,
             Matrix::new(normal, tokens, dim).t(),
-            d_qkv,
+            &right(d_qkv, 3 * inner),
         );
         MatrixMut::new(d_normal, tokens, dim).set(
             1.0,
-            d_qkv,
-            Matrix::new(p.qkv_kernel, dim, 3 * inner).t(),
+            Matrix::new(d_qkv, tokens, 3 * inner),
+            &weights.qkv,
         );
         norm::backward(
             x,

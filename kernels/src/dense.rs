@@ -3,7 +3,7 @@
 //! Such a product is bound by how the weights come from memory, so both directions read them
 //! row by row, as they lie.
 
-use crate::matrix::{Matrix, MatrixMut};
+use crate::matrix::{Matrix, MatrixMut, Precision};
 
 /// Rows of the kernel that are taken together: few enough for a block of them to stay in cache
 /// while every row of x meets it.
@@ -11,7 +11,15 @@ const ROWS: usize = 64;
 
 /// Some columns of x · kernel + bias: `x` is `[row, in]`, `kernel` `[in, out]`; `y` is
 /// `[row, columns]`, those from `first` on.
-pub fn forward(x: &[f32], kernel: &[f32], bias: &[f32], first: usize, y: &mut [f32], rows: usize) {
+pub fn forward(
+    precision: Precision,
+    x: &[f32],
+    kernel: &[f32],
+    bias: &[f32],
+    first: usize,
+    y: &mut [f32],
+    rows: usize,
+) {
     let (input, output) = (x.len() / rows, bias.len());
     let columns = y.len() / rows;
     for row in y.chunks_exact_mut(columns) {
@@ -21,20 +29,28 @@ pub fn forward(x: &[f32], kernel: &[f32], bias: &[f32], first: usize, y: &mut [f
         let count = ROWS.min(input - from);
         let x = Matrix::strided(&x[from..], rows, count, input);
         let kernel = Matrix::strided(&kernel[from * output + first..], count, columns, output);
-        MatrixMut::new(y, rows, columns).add(1.0, x, kernel);
+        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.right(kernel));
     }
 }
 
 /// dx = dy · kernelᵀ: `dy` is `[row, out]`, `dx` `[row, in]`; `scratch` has as many numbers as
 /// `dx`.
-pub fn backward(dy: &[f32], kernel: &[f32], dx: &mut [f32], scratch: &mut [f32], rows: usize) {
+pub fn backward(
+    precision: Precision,
+    dy: &[f32],
+    kernel: &[f32],
+    dx: &mut [f32],
+    scratch: &mut [f32],
+    rows: usize,
+) {
     let (input, output) = (dx.len() / rows, dy.len() / rows);
     // The transpose is four times as fast to form, and small.
     let transposed = &mut scratch[..dx.len()];
-    MatrixMut::column_major(transposed, rows, input).set(
+    let dy = Matrix::new(dy, rows, output);
+    MatrixMut::new(transposed, input, rows).set(
         1.0,
-        Matrix::new(dy, rows, output),
-        Matrix::new(kernel, input, output).t(),
+        Matrix::new(kernel, input, output),
+        &precision.right(dy.t()),
     );
     for (row, dx) in dx.chunks_exact_mut(input).enumerate() {
         for (dx, column) in dx.iter_mut().zip(transposed.chunks_exact(rows)) {
@@ -57,10 +73,10 @@ mod tests {
             let (bias, dy) = (wave(output, 1.3), wave(rows * output, 1.9));
             let first = output / 3;
             let mut y = vec![f32::NAN; rows * (output - first)];
-            forward(&x, &kernel, &bias, first, &mut y, rows);
+            forward(Precision::F32, &x, &kernel, &bias, first, &mut y, rows);
             let mut dx = vec![f32::NAN; rows * input];
             let mut scratch = vec![f32::NAN; rows * input];
-            backward(&dy, &kernel, &mut dx, &mut scratch, rows);
+            backward(Precision::F32, &dy, &kernel, &mut dx, &mut scratch, rows);
             let product = |a: f32, b: f32| f64::from(a) * f64::from(b);
             for row in 0..rows {
                 for column in first..output {

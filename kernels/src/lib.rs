@@ -13,6 +13,7 @@
 
 pub mod adamw;
 pub mod attention;
+mod bf16;
 pub mod block;
 pub mod dense;
 pub mod dropout;

@@ -1,15 +1,16 @@
 //! Matrix products on strided views.
 
-use std::marker::PhantomData;
+use crate::bf16;
 
 /// A matrix in a slice: element (r, c) lies at r · row stride + c · column stride.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(crate) data: &'a [f32],
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) row_stride: usize,
+    /// 1, or the row stride is.
+    pub(crate) column_stride: usize,
 }
 
 impl<'a> Matrix<'a> {
@@ -54,14 +55,52 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// How the numbers of a product are multiplied. They are always added in float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bfloat16, by the instruction that takes two at a time.
+    Bf16,
+    /// The same by software, on any processor.
+    Bf16Emulated,
+}
+
+impl Precision {
+    /// Whether this processor can: only [`Precision::Bf16`] asks for an instruction.
+    pub fn available(self) -> bool {
+        self != Self::Bf16 || bf16::available()
+    }
+
+    /// A right operand of products in this precision. Made once, it may serve many products.
+    ///
+    /// Panics where the precision is not [available](Precision::available).
+    pub fn right(self, matrix: Matrix<'_>) -> Right<'_> {
+        assert!(self.available(), "this processor multiplies no bfloat16");
+        let unit = match self {
+            Self::F32 => return Right(Operand::F32(matrix)),
+            Self::Bf16 => bf16::Unit::Instruction,
+            Self::Bf16Emulated => bf16::Unit::Software,
+        };
+        Right(Operand::Bf16(bf16::Packed::new(matrix, unit)))
+    }
+}
+
+/// The right operand of products, which decides their precision.
+pub struct Right<'a>(Operand<'a>);
+
+enum Operand<'a> {
+    F32(Matrix<'a>),
+    Bf16(bf16::Packed),
+}
+
 /// A matrix that a product is written to.
 pub struct MatrixMut<'a> {
-    data: *mut f32,
+    data: &'a mut [f32],
     rows: usize,
     columns: usize,
     row_stride: usize,
-    column_stride: usize,
-    lifetime: PhantomData<&'a mut [f32]>,
 }
 
 impl<'a> MatrixMut<'a> {
@@ -76,58 +115,56 @@ impl<'a> MatrixMut<'a> {
     pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(fits(data.len(), rows, columns, row_stride));
         Self {
-            data: data.as_mut_ptr(),
+            data,
             rows,
             columns,
             row_stride,
-            column_stride: 1,
-            lifetime: PhantomData,
-        }
-    }
-
-    /// Columns one after another, without gaps.
-    pub fn column_major(data: &'a mut [f32], rows: usize, columns: usize) -> Self {
-        Self {
-            rows,
-            columns,
-            row_stride: 1,
-            column_stride: rows,
-            ..Self::new(data, columns, rows)
         }
     }
 
     /// self = scale · a · b
-    pub fn set(self, scale: f32, a: Matrix, b: Matrix) {
-        self.product(0.0, scale, a, b);
+    pub fn set(self, scale: f32, a: Matrix, b: &Right) {
+        self.product(false, scale, a, b);
     }
 
     /// self += scale · a · b
-    pub fn add(self, scale: f32, a: Matrix, b: Matrix) {
-        self.product(1.0, scale, a, b);
+    pub fn add(self, scale: f32, a: Matrix, b: &Right) {
+        self.product(true, scale, a, b);
     }
 
-    fn product(self, keep: f32, scale: f32, a: Matrix, b: Matrix) {
-        assert_eq!((self.rows, self.columns), (a.rows, b.columns));
-        assert_eq!(a.columns, b.rows);
+    fn product(self, keep: bool, scale: f32, a: Matrix, b: &Right) {
+        let (rows, columns) = match &b.0 {
+            Operand::F32(b) => (b.rows, b.columns),
+            Operand::Bf16(b) => (b.rows, b.columns),
+        };
+        assert_eq!((self.rows, self.columns), (a.rows, columns));
+        assert_eq!(a.columns, rows);
+        match &b.0 {
+            Operand::F32(b) => self.float32(keep, scale, a, *b),
+            Operand::Bf16(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
+        }
+    }
+
+    fn float32(self, keep: bool, scale: f32, a: Matrix, b: Matrix) {
         // SAFETY: the constructors have checked that each matrix's last element, and so each of
-        // its elements, lies in its slice; `self` was made from an exclusive borrow, so that
-        // neither `a` nor `b` overlaps it; the shapes agree, as just asserted.
+        // its elements, lies in its slice; `self` is an exclusive borrow, so that neither `a` nor
+        // `b` overlaps it; `product` has checked that the shapes agree.
         unsafe {
             gemm::gemm(
                 self.rows,
                 self.columns,
                 a.columns,
-                self.data,
-                self.column_stride as isize,
+                self.data.as_mut_ptr(),
+                1,
                 self.row_stride as isize,
-                keep != 0.0,
+                keep,
                 a.data.as_ptr(),
                 a.column_stride as isize,
                 a.row_stride as isize,
                 b.data.as_ptr(),
                 b.column_stride as isize,
                 b.row_stride as isize,
-                keep,
+                if keep { 1.0 } else { 0.0 },
                 scale,
                 false,
                 false,
@@ -145,16 +182,17 @@ fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
 
 /// Products a second, in units of 10⁹ multiplications and additions, that one thread reaches on
 /// matrices that stay in its second-level cache: the ceiling for everything that multiplies.
-pub fn ceiling(seconds: f64) -> f64 {
+pub fn ceiling(precision: Precision, seconds: f64) -> f64 {
     const SIDE: usize = 256;
     let a: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 7) as f32).collect();
     let mut c = vec![0.0; SIDE * SIDE];
     let view = Matrix::new(&a, SIDE, SIDE);
+    let right = precision.right(view);
     let began = std::time::Instant::now();
     let mut rounds = 0;
     while began.elapsed().as_secs_f64() < seconds {
         for _ in 0..8 {
-            MatrixMut::new(&mut c, SIDE, SIDE).set(1.0, view, view);
+            MatrixMut::new(&mut c, SIDE, SIDE).set(1.0, view, &right);
             std::hint::black_box(&c);
         }
         rounds += 8;
@@ -173,10 +211,10 @@ mod tests {
         let b = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
         let mut c = [10.0; 5];
         let a = Matrix::strided(&a, 2, 3, 4);
-        let b = Matrix::new(&b, 2, 3).t();
-        MatrixMut::strided(&mut c, 2, 2, 3).set(1.0, a, b);
+        let b = Precision::F32.right(Matrix::new(&b, 2, 3).t());
+        MatrixMut::strided(&mut c, 2, 2, 3).set(1.0, a, &b);
         assert_eq!(c, [7.0, 5.0, 10.0, 16.0, 11.0]);
-        MatrixMut::strided(&mut c, 2, 2, 3).add(2.0, a, b);
+        MatrixMut::strided(&mut c, 2, 2, 3).add(2.0, a, &b);
         assert_eq!(c, [21.0, 15.0, 10.0, 48.0, 33.0]);
     }
 

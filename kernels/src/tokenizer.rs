@@ -7,7 +7,7 @@
 //! s = Σ dtoken: dW = γ ∘ M + β sᵀ, dγ = rows of W ∘ M summed, dβ = W · s, db = s.
 
 use crate::math::{replace_and_sum, sum, sum_of};
-use crate::matrix::{Matrix, MatrixMut};
+use crate::matrix::{Matrix, MatrixMut, Precision};
 use crate::simd::dispatched;
 
 /// What a tokenizer does.
@@ -25,6 +25,8 @@ pub struct Tokenizer {
     pub epsilon: f32,
     /// Width of a token.
     pub dim: usize,
+    /// Of the products.
+    pub precision: Precision,
 }
 
 /// The parameters, or as `Parameters<&mut [f32]>` their gradients.
@@ -67,6 +69,7 @@ impl Tokenizer {
                 *weight *= gamma;
             }
         }
+        let folded = self.precision.right(Matrix::new(&folded, width, dim));
         let mut patches = vec![0.0; count * width];
         let images = images.chunks_exact(self.image());
         for (image, tokens) in images.zip(tokens.chunks_exact_mut(count * dim)) {
@@ -77,7 +80,7 @@ impl Tokenizer {
             MatrixMut::new(tokens, count, dim).add(
                 1.0,
                 Matrix::new(&patches, count, width),
-                Matrix::new(&folded, width, dim),
+                &folded,
             );
         }
     }
@@ -100,7 +103,7 @@ impl Tokenizer {
             MatrixMut::new(&mut moment, width, dim).add(
                 1.0,
                 Matrix::new(&patches, count, width).t(),
-                Matrix::new(d_tokens, count, dim),
+                &self.precision.right(Matrix::new(d_tokens, count, dim)),
             );
             for d_token in d_tokens.chunks_exact(dim) {
                 crate::math::add(&mut total, d_token);

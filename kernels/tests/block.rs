@@ -2,8 +2,9 @@
 //! reference's central differences, with dropout on, for even and odd shapes.
 
 use smallvit_kernels::attention::Attention;
-use smallvit_kernels::block::{Block, Keys, Parameters};
+use smallvit_kernels::block::{Block, Keys, Parameters, Weights};
 use smallvit_kernels::dropout::{Rate, bits};
+use smallvit_kernels::matrix::Precision;
 
 /// Numbers in ±`size`, by SplitMix64.
 fn numbers(key: u64, count: usize, size: f64) -> Vec<f64> {
@@ -214,7 +215,7 @@ fn check(b: Block, keys: Option<Keys>) {
     // Not a number wherever a pass reads what it has not written.
     let mut saved = vec![f32::NAN; b.saved()];
     let mut scratch = vec![f32::NAN; b.scratch()];
-    b.forward(&p, &x32, &mut y, &mut saved, keys, &mut scratch);
+    b.forward(&b.weights(&p), &x32, &mut y, &mut saved, keys, &mut scratch);
     let expected = reference(&b, &all, &x, &masks);
     for (found, expected) in y.iter().zip(&expected) {
         // Sums of some hundred products of numbers around 1, in float32.
@@ -224,14 +225,23 @@ fn check(b: Block, keys: Option<Keys>) {
         );
     }
     if keys.is_none() {
-        infer_in_parts(&b, &p, &x32, &expected);
+        infer_in_parts(&b, &b.weights(&p), &x32, &expected);
     }
 
     let mut gradients: Vec<Vec<f32>> = lengths(&b).iter().map(|&n| vec![0.0; n]).collect();
     let mut dx = vec![f32::NAN; x.len()];
     scratch.fill(f32::NAN);
     let mut g = parameters(gradients.iter_mut().map(|g| &mut g[..]).collect());
-    b.backward(&p, &mut g, &x32, &saved, &dy, &mut dx, keys, &mut scratch);
+    b.backward(
+        &b.transposed(&p),
+        &mut g,
+        &x32,
+        &saved,
+        &dy,
+        &mut dx,
+        keys,
+        &mut scratch,
+    );
 
     let loss = |all: &[Vec<f64>], x: &[f64]| -> f64 {
         let y = reference(&b, all, x, &masks);
@@ -274,7 +284,7 @@ fn check(b: Block, keys: Option<Keys>) {
 }
 
 /// The pass without a backward pass, all tokens at once and a few at a time.
-fn infer_in_parts(b: &Block, p: &Parameters<&[f32]>, x: &[f32], expected: &[f64]) {
+fn infer_in_parts(b: &Block, p: &Weights, x: &[f32], expected: &[f64]) {
     let tokens = b.attention.tokens;
     let width = 3 * b.attention.inner();
     for rows in [tokens, 3, 1] {
@@ -308,6 +318,7 @@ fn block(tokens: usize, dim: usize, heads: usize, key_dim: usize, hidden: usize)
             key_dim,
             mask_diagonal: true,
             dropout: Rate::new(0.2),
+            precision: Precision::F32,
         },
         dim,
         hidden,

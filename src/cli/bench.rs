@@ -14,11 +14,11 @@ use smallvit::train::fit::{median, peak_memory};
 use smallvit::train::metrics::cross_entropy;
 use smallvit::train::optimizer::AdamW;
 use smallvit::train::prepare::Prepared;
-use smallvit::train::recipe::Recipe;
+use smallvit::train::recipe::{Precision, Recipe};
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
-use super::options::{self, DeviceOption};
+use super::options::{self, DeviceOption, PrecisionOption};
 
 /// Time a training step and its parts, on made-up images.
 #[derive(Args)]
@@ -49,6 +49,8 @@ pub struct Arguments {
     threads: Option<usize>,
     #[command(flatten)]
     device: DeviceOption,
+    #[command(flatten)]
+    precision: PrecisionOption,
     /// Time inference instead.
     #[arg(long)]
     inference: bool,
@@ -66,6 +68,7 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<()> {
     let mut settings = arguments.settings.clone();
     settings.extend(arguments.batch.map(|batch| format!("train.batch={batch}")));
+    settings.extend(arguments.precision.setting());
     let mut recipe = Recipe::load(&arguments.recipe, &settings)?;
     recipe.model = recipe.model.named(arguments.model);
     for (flag, value, least) in [
@@ -82,8 +85,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
             ));
         }
     }
+    let precision = recipe.train.precision;
+    if precision != Precision::F32 && (arguments.inference || arguments.composed) {
+        return Err(Error::recipe(
+            "--precision",
+            "inference and Burn's own operations are in float32 only",
+            "leave out --inference or --composed, or choose f32",
+        ));
+    }
     let threads = options::threads(arguments.threads);
-    let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?;
+    let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?
+        .in_precision(precision)?;
     if arguments.composed {
         workers = workers.composed();
     }
@@ -94,7 +106,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         threads,
         steps: arguments.steps,
     };
-    let ceiling = gemm_ceiling(threads);
+    let ceiling = gemm_ceiling(threads, precision);
     let whole = if arguments.inference {
         bench.inference()
     } else {
@@ -118,7 +130,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .collect();
         super::print(serde_json::json!({
             "model": arguments.model, "recipe": recipe.name, "batch": recipe.train.batch,
-            "threads": threads, "precision": "f32", "composed": arguments.composed, "inference": arguments.inference,
+            "threads": threads, "precision": precision, "composed": arguments.composed, "inference": arguments.inference,
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,
@@ -208,9 +220,9 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
 }
 
 /// All threads together.
-fn gemm_ceiling(threads: usize) -> f64 {
+fn gemm_ceiling(threads: usize, precision: Precision) -> f64 {
     std::thread::scope(|scope| {
-        let each = || smallvit_kernels::matrix::ceiling(0.4);
+        let each = || smallvit_kernels::matrix::ceiling(precision.into(), 0.4);
         let running: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(each)).collect();
         running
             .into_iter()

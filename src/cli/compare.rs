@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use smallvit::model::ModelName;
 use smallvit::model::file::write_atomically;
+use smallvit::train::device::check_precision;
 use smallvit::train::fit::{RunFolder, RunResult, write_result};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
@@ -27,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit")]
     models: Vec<ModelName>,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "models", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "precision", "data", "models", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -57,7 +58,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         None => (None, recipe.load(data.data.as_deref())?, models),
     };
-    run.device.open()?; // refused before any work
+    // Refused before any work.
+    check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let mut prepared = Prepared::new(dataset, &recipe)?;
     let folder = match folder {

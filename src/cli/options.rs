@@ -88,6 +88,25 @@ pub struct RecipeOptions {
     /// The seed of every random draw; short for --set train.seed=N.
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
+    #[command(flatten)]
+    pub precision: PrecisionOption,
+}
+
+/// How products are multiplied.
+#[derive(Args, Clone)]
+pub struct PrecisionOption {
+    /// How a step's products are multiplied [default: f32]; short for --set train.precision=….
+    /// bf16 needs a processor with AVX-512 BF16.
+    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16", "bf16-emulated"])]
+    pub precision: Option<String>,
+}
+
+impl PrecisionOption {
+    /// As a recipe's setting.
+    pub fn setting(&self) -> Option<String> {
+        let name = self.precision.as_ref()?;
+        Some(format!("train.precision=\"{name}\""))
+    }
 }
 
 impl RecipeOptions {
@@ -101,6 +120,7 @@ impl RecipeOptions {
         };
         let mut settings = self.settings.clone();
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        settings.extend(self.precision.setting());
         if let Some(set) = data {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(absolute(set)?)));

@@ -7,6 +7,7 @@ use clap::Args;
 use smallvit::model::ModelName;
 use smallvit::report::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
 use smallvit::report::table;
+use smallvit::train::device::check_precision;
 use smallvit::train::fit::{Run, RunFolder, RunResult, read_result};
 use smallvit::train::history::Epoch;
 use smallvit::train::prepare::Prepared;
@@ -29,7 +30,7 @@ pub struct Arguments {
     #[arg(long)]
     model: Option<ModelName>,
     /// Go on with the run in this folder, from its last checkpoint.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "model", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "precision", "data", "model", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -51,7 +52,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
             (None, recipe)
         }
     };
-    run.device.open()?; // refused before any work
+    // Refused before any work.
+    check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let prepared = Prepared::new(dataset, &recipe)?;
     let folder = match folder {

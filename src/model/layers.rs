@@ -8,6 +8,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 
 use smallvit_kernels::dropout::Rate;
+use smallvit_kernels::matrix::Precision;
 
 use super::fused;
 use super::fused::deferred::{self, Deferred};
@@ -132,6 +133,7 @@ pub struct Pass {
     trace: Option<BTreeMap<String, Tensor<3>>>,
     deferred: Option<Deferred>,
     composed: bool,
+    precision: Precision,
 }
 
 struct DropoutMasks {
@@ -161,6 +163,16 @@ impl Pass {
         }
     }
 
+    /// Products by the kernels in this precision; composed operations stay in float32.
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The classifier's weight gradients go to `deferred` instead of the graph.
     pub fn deferring(mut self, deferred: &Deferred) -> Self {
         self.deferred = Some(deferred.clone());
@@ -180,10 +192,11 @@ impl Pass {
         match (&self.deferred, &self.dropout) {
             (Some(deferred), Some(masks)) => {
                 let first_image = masks.first_image as usize;
-                deferred::dense(dense, x, name(), first_image, deferred)
+                let place = (name(), first_image);
+                deferred::dense(dense, x, place, self.precision, deferred)
             }
             (None, Some(_)) => dense.forward(x),
-            (_, None) => deferred::inference(dense, x),
+            (_, None) => deferred::inference(dense, x, self.precision),
         }
     }
 

@@ -46,7 +46,7 @@ impl Tokenizer {
     /// `[image, row, column, channel]` → `[image, token, dim]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<3> {
         if pass.fuses(&images) {
-            return fused::tokenizer::forward(self, images);
+            return fused::tokenizer::forward(self, images, pass.precision());
         }
         let patches = match self.tokenization {
             Tokenization::Plain => patches(images, self.patch_size),

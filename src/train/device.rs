@@ -2,7 +2,32 @@
 
 use burn::tensor::Device;
 
+use super::recipe::Precision;
 use crate::error::{Error, Result};
+
+/// Refuses a precision that this processor, or this device, does not compute in.
+pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
+    if precision == Precision::F32 {
+        return Ok(());
+    }
+    let refuse = |problem: &str, remedy: &str| {
+        let problem = problem.to_owned();
+        Err(Error::recipe("train.precision", problem, remedy))
+    };
+    if *device != cpu() {
+        return refuse(
+            "bfloat16 products are computed on the CPU alone",
+            "train with --device cpu, or with --precision f32",
+        );
+    }
+    if !smallvit_kernels::matrix::Precision::from(precision).available() {
+        return refuse(
+            "this processor has no instruction for bfloat16 (AVX-512 BF16)",
+            "train with --precision f32; bf16-emulated computes the same numbers, slowly",
+        );
+    }
+    Ok(())
+}
 
 /// The device of this name: `cpu`, or, where the program was built for them, `gpu` (the first
 /// with Vulkan, Metal or DirectX), `gpu:1` (the second), `cuda`, `cuda:1`.

@@ -141,7 +141,8 @@ impl Run<'_> {
         fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
         write_atomically(&folder.recipe(), recipe.to_toml().as_bytes())?;
 
-        let workers = Workers::new(self.threads, train.micro_batch, self.device.clone())?;
+        let workers = Workers::new(self.threads, train.micro_batch, self.device.clone())?
+            .in_precision(train.precision)?;
         let preprocess = data.preprocess();
         let [_, _, channels] = data.info.input;
         let size = recipe.model.image_size;

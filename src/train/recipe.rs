@@ -54,6 +54,30 @@ impl Default for DataRecipe {
     }
 }
 
+/// How the numbers of a training step's products are multiplied. They are added in float32, and
+/// weights, moments and everything between the products are float32 always; evaluation is, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bfloat16, by the processor's instruction for them.
+    Bf16,
+    /// The same numbers by software: slower than float32, but on any processor.
+    Bf16Emulated,
+}
+
+impl From<Precision> for smallvit_kernels::matrix::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+            Precision::Bf16Emulated => Self::Bf16Emulated,
+        }
+    }
+}
+
 /// How the model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +91,9 @@ pub struct TrainRecipe {
     /// Most images that go through the model at once; smaller takes less memory, and the batch's
     /// gradients are the sum of its parts'.
     pub micro_batch: usize,
+    /// Of the products.
+    #[serde(default)]
+    pub precision: Precision,
     /// Shape of the learning rate over the steps.
     pub schedule: ScheduleKind,
     /// The (highest) learning rate.
@@ -104,6 +131,7 @@ impl Default for TrainRecipe {
             epochs: 50,
             batch: 256,
             micro_batch: 32,
+            precision: Precision::F32,
             schedule: ScheduleKind::Constant,
             learning_rate: 1e-3,
             warmup_rate: 0.0,
@@ -292,6 +320,13 @@ impl Recipe {
                 "nothing would be held out, so no epoch could be chosen without the test images"
                     .into(),
                 "keep both data.validation and data.test above 0, for example 0.1",
+            );
+        }
+        if train.precision != Precision::F32 && self.model.mlp.len() != 2 {
+            return refuse(
+                "train.precision",
+                "bfloat16 products are those of encoder blocks whose MLP has two layers".into(),
+                "give model.mlp two widths, or set train.precision to f32",
             );
         }
         let most = train.epochs as f64 * train.schedule_length.min(1.0);

@@ -14,6 +14,7 @@ use std::thread;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::metrics::cross_entropy;
+use super::recipe::Precision;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
 use crate::model::fused::deferred::{self, Deferred};
@@ -32,6 +33,7 @@ pub struct Workers {
     micro_batch: usize,
     device: Device,
     composed: bool,
+    precision: Precision,
 }
 
 /// What a training batch came to.
@@ -69,7 +71,16 @@ impl Workers {
             micro_batch: micro_batch.max(1),
             device,
             composed: false,
+            precision: Precision::F32,
         })
+    }
+
+    /// Trains with products in this precision; inference stays in float32. Refused where this
+    /// machine cannot: see [`device::check_precision`](super::device::check_precision).
+    pub fn in_precision(mut self, precision: Precision) -> Result<Self> {
+        super::device::check_precision(precision, &self.device)?;
+        self.precision = precision;
+        Ok(self)
     }
 
     /// Computes by the backend's own operations, without this project's kernels: to compare.
@@ -181,7 +192,8 @@ impl Workers {
                 // Leaves of its own, on the same numbers: graphs that share a leaf would wait
                 // for each other.
                 let model = weights::map(model.clone(), &mut OwnLeaves);
-                let mut pass = pass(first).deferring(&deferred);
+                let precision = self.precision.into();
+                let mut pass = pass(first).deferring(&deferred).in_precision(precision);
                 if self.composed {
                     pass = pass.composed();
                 }
@@ -205,7 +217,7 @@ impl Workers {
             let mut kernel = Vec::with_capacity(layer.input() * layer.output());
             self.in_order(
                 layer.input().div_ceil(deferred::ROWS),
-                |part| layer.kernel_rows(part),
+                |part| layer.kernel_rows(part, self.precision.into()),
                 |rows| kernel.extend(rows),
             );
             for (leaf, values) in [("kernel", kernel), ("bias", layer.bias())] {

@@ -65,6 +65,7 @@ pub fn forward(block: &EncoderBlock, x: Tensor<3>, pass: &mut Pass) -> Tensor<3>
             key_dim: attention.key_dim,
             mask_diagonal: attention.tau.is_some(),
             dropout: Rate::new(attention.dropout),
+            precision: pass.precision(),
         },
         dim,
         hidden: first.bias.dims()[0],
@@ -253,6 +254,7 @@ fn forward_and_save(
     saved: &mut [f32],
 ) -> Flat {
     let parameters = by_name(parameters.each_ref().map(slice));
+    let weights = block.weights(&parameters);
     let values = slice(x);
     let image = block.attention.tokens * block.dim;
     let mut y = vec![0.0; values.len()];
@@ -263,7 +265,7 @@ fn forward_and_save(
         .enumerate()
     {
         let keys = keys.get(number).copied();
-        block.forward(&parameters, x, y, saved, keys, &mut scratch.0);
+        block.forward(&weights, x, y, saved, keys, &mut scratch.0);
     }
     tensor(y, x.shape())
 }
@@ -278,7 +280,8 @@ fn infer(x: &Flat, parameters: &[Flat; PARAMETERS], block: &Block, keys: &[Keys]
         let mut unused = Buffer::take(block.saved() * x.shape()[0]);
         return forward_and_save(x, parameters, block, keys, &mut unused.0);
     }
-    let p = by_name(parameters.each_ref().map(slice));
+    let parameters = by_name(parameters.each_ref().map(slice));
+    let weights = block.weights(&parameters);
     let values = slice(x);
     let tokens = block.attention.tokens;
     let parts = if x.shape()[0] < FEW {
@@ -294,14 +297,14 @@ fn infer(x: &Flat, parameters: &[Flat; PARAMETERS], block: &Block, keys: &[Keys]
     let image = tokens * block.dim;
     for (x, y) in values.chunks_exact(image).zip(y.chunks_exact_mut(image)) {
         let project = |(x, qkv): (&[f32], &mut [f32])| {
-            block.project(&p, x, qkv, &mut Buffer::take(scratch).0);
+            block.project(&weights, x, qkv, &mut Buffer::take(scratch).0);
         };
         x.par_chunks(part)
             .zip(qkv.0.par_chunks_mut(rows * width))
             .for_each(project);
         let finish = |(number, (x, y)): (usize, (&[f32], &mut [f32]))| {
             let room = &mut Buffer::take(scratch).0;
-            block.finish(&p, &qkv.0, number * rows, x, y, room);
+            block.finish(&weights, &qkv.0, number * rows, x, y, room);
         };
         x.par_chunks(part)
             .zip(y.par_chunks_mut(part))
@@ -314,6 +317,7 @@ fn infer(x: &Flat, parameters: &[Flat; PARAMETERS], block: &Block, keys: &[Keys]
 fn backward(state: &Saved, dy: &Flat) -> (Flat, [Flat; PARAMETERS]) {
     let Saved { block, keys, x, .. } = state;
     let parameters = by_name(state.parameters.each_ref().map(slice));
+    let weights = block.transposed(&parameters);
     let mut buffers = state
         .parameters
         .each_ref()
@@ -329,7 +333,7 @@ fn backward(state: &Saved, dy: &Flat) -> (Flat, [Flat; PARAMETERS]) {
         let saved = &state.saved.0[number * block.saved()..][..block.saved()];
         let keys = keys.get(number).copied();
         block.backward(
-            &parameters,
+            &weights,
             &mut gradients,
             x,
             saved,

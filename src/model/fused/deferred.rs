@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use smallvit_kernels::dense as kernels;
-use smallvit_kernels::matrix::{Matrix, MatrixMut};
+use smallvit_kernels::matrix::{Matrix, MatrixMut, Precision};
 
 use super::{Buffer, Flat, slice, tensor};
 use crate::model::layers::Dense;
@@ -27,7 +27,10 @@ use crate::model::layers::Dense;
 #[derive(Clone, Debug, Default)]
 pub struct Deferred(Arc<Mutex<Kept>>);
 
-type Kept = BTreeMap<(String, usize), (Flat, Flat)>;
+type Kept = BTreeMap<Place, (Flat, Flat)>;
+
+/// A layer's name, and the micro-batch's first image.
+type Place = (String, usize);
 
 /// Rows of a kernel that are formed at once: a fixed number, so that the bits of a result do not
 /// depend on how many threads share the work.
@@ -82,14 +85,14 @@ impl Layer {
     }
 
     /// Some rows of the kernel's gradient, xᵀ · dy: those from [`ROWS`] times `part` on.
-    pub fn kernel_rows(&self, part: usize) -> Vec<f32> {
+    pub fn kernel_rows(&self, part: usize, precision: Precision) -> Vec<f32> {
         let (input, output) = (self.input(), self.output());
         let first = part * ROWS;
         let rows = ROWS.min(input - first);
         let mut gradient = vec![0.0; rows * output];
         let x = Matrix::strided(&self.x[first..], self.images, rows, input);
-        let dy = Matrix::new(&self.dy, self.images, output);
-        MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), dy);
+        let dy = precision.right(Matrix::new(&self.dy, self.images, output));
+        MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), &dy);
         gradient
     }
 
@@ -107,8 +110,8 @@ impl Layer {
 pub fn dense(
     dense: &Dense,
     x: Tensor<2>,
-    name: String,
-    first_image: usize,
+    place: Place,
+    precision: Precision,
     deferred: &Deferred,
 ) -> Tensor<2> {
     let (kernel, bias) = (dense.kernel.val(), dense.bias.val());
@@ -116,19 +119,21 @@ pub fn dense(
         x.into_dispatch(),
         kernel.without_autodiff().autodiff().into_dispatch(),
         bias.without_autodiff().autodiff().into_dispatch(),
-        (name, first_image),
+        place,
+        precision,
         deferred.clone(),
     );
     Tensor::from_dispatch(y)
 }
 
 /// x · kernel + bias, without gradients.
-pub fn inference(dense: &Dense, x: Tensor<2>) -> Tensor<2> {
+pub fn inference(dense: &Dense, x: Tensor<2>, precision: Precision) -> Tensor<2> {
     Tensor::from_dispatch(<Dispatch as DeferredDense>::deferred_dense(
         x.into_dispatch(),
         dense.kernel.val().into_dispatch(),
         dense.bias.val().into_dispatch(),
         Default::default(),
+        precision,
         Deferred::default(),
     ))
 }
@@ -139,19 +144,27 @@ trait DeferredDense: Backend {
         x: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        place: (String, usize),
+        place: Place,
+        precision: Precision,
         deferred: Deferred,
     ) -> FloatTensor<Self>;
 }
 
 impl DeferredDense for Flex {
-    fn deferred_dense(x: Flat, kernel: Flat, bias: Flat, _: (String, usize), _: Deferred) -> Flat {
+    fn deferred_dense(
+        x: Flat,
+        kernel: Flat,
+        bias: Flat,
+        _: Place,
+        precision: Precision,
+        _: Deferred,
+    ) -> Flat {
         let (x, kernel, bias) = (
             x.to_contiguous(),
             kernel.to_contiguous(),
             bias.to_contiguous(),
         );
-        product(&x, &kernel, &bias)
+        product(&x, &kernel, &bias, precision)
     }
 }
 
@@ -160,23 +173,24 @@ impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         kernel: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        place: (String, usize),
+        place: Place,
+        precision: Precision,
         deferred: Deferred,
     ) -> FloatTensor<Self> {
         let (x, guard) = x.into_parts();
         let x = x.to_contiguous();
         let kernel = kernel.into_primitive().to_contiguous();
         let bias = bias.into_primitive().to_contiguous();
-        let y = product(&x, &kernel, &bias);
+        let y = product(&x, &kernel, &bias, precision);
         match DenseStep.prepare::<C>([guard]).compute_bound().stateful() {
             OpsKind::UnTracked(prep) => prep.finish(y),
-            OpsKind::Tracked(prep) => prep.finish((x, kernel, place, deferred), y),
+            OpsKind::Tracked(prep) => prep.finish((x, kernel, place, precision, deferred), y),
         }
     }
 }
 
 /// x · kernel + bias, the columns shared by the threads that there are.
-fn product(x: &Flat, kernel: &Flat, bias: &Flat) -> Flat {
+fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
     /// Columns a thread takes at a time: a fixed number, for the same bits at any number.
     const COLUMNS: usize = 512;
     let (rows, output) = (x.shape()[0], slice(bias).len());
@@ -185,7 +199,8 @@ fn product(x: &Flat, kernel: &Flat, bias: &Flat) -> Flat {
         .map(|strip| {
             let first = strip * COLUMNS;
             let mut y = vec![0.0; rows * COLUMNS.min(output - first)];
-            kernels::forward(slice(x), slice(kernel), slice(bias), first, &mut y, rows);
+            let (x, kernel, bias) = (slice(x), slice(kernel), slice(bias));
+            kernels::forward(precision, x, kernel, bias, first, &mut y, rows);
             y
         })
         .collect();
@@ -203,10 +218,10 @@ fn product(x: &Flat, kernel: &Flat, bias: &Flat) -> Flat {
 struct DenseStep;
 
 impl Backward<Flex, 1> for DenseStep {
-    type State = (Flat, Flat, (String, usize), Deferred);
+    type State = (Flat, Flat, Place, Precision, Deferred);
 
     fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let (x, kernel, place, deferred) = ops.state;
+        let (x, kernel, place, precision, deferred) = ops.state;
         let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
         // Behind a GELU whose input is far below 0, the gradient is next to nothing.
         let mut values = slice(&dy).to_vec();
@@ -217,6 +232,7 @@ impl Backward<Flex, 1> for DenseStep {
             let mut dx = vec![0.0; shape.num_elements()];
             let mut scratch = Buffer::take(dx.len());
             kernels::backward(
+                precision,
                 slice(&dy),
                 slice(&kernel),
                 &mut dx,
@@ -244,7 +260,9 @@ mod tests {
             dy: wave(images * output, 0.7),
             images,
         };
-        let found = [layer.kernel_rows(0), layer.kernel_rows(1)].concat();
+        let found = [0, 1]
+            .map(|part| layer.kernel_rows(part, Precision::F32))
+            .concat();
         assert_eq!(found.len(), input * output);
         for i in 0..input {
             for o in 0..output {

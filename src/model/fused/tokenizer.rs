@@ -7,6 +7,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
+use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::tokenizer::{Parameters, Tokenizer as Kernel};
 
 use super::{Flat, slice, tensor};
@@ -14,7 +15,7 @@ use crate::model::config::Tokenization;
 use crate::model::tokenizer::Tokenizer;
 
 /// `[image, row, column, channel]` → `[image, token, dim]`.
-pub fn forward(tokenizer: &Tokenizer, images: Tensor<4>) -> Tensor<3> {
+pub fn forward(tokenizer: &Tokenizer, images: Tensor<4>, precision: Precision) -> Tensor<3> {
     let [_, size, _, channels] = images.dims();
     let [width, dim] = tokenizer.projection.kernel.dims();
     let kernel = Kernel {
@@ -27,6 +28,7 @@ pub fn forward(tokenizer: &Tokenizer, images: Tensor<4>) -> Tensor<3> {
             .as_ref()
             .map_or(0.0, |norm| norm.epsilon) as f32,
         dim,
+        precision,
     };
     let device = images.device();
     let (gamma, beta) = match &tokenizer.layer_norm {
