@@ -21,9 +21,6 @@ const TILE: usize = 8;
 /// Words of the left operand that are packed at once, for them to stay in cache.
 const LEFT_WORDS: usize = 1 << 15;
 
-/// The sums of a tile.
-type Sums = [[f32; PANEL]; TILE];
-
 /// Who multiplies.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
@@ -76,28 +73,39 @@ impl Packed {
                 rows,
                 ..left
             };
-            pack_left(part, &mut words[..rows * pairs]);
+            let words = &mut words[..rows * pairs];
+            pack_left(part, words);
             // As `pack_left` lays them out.
-            let (row_stride, pair_stride) = if left.column_stride == 1 {
-                (pairs, 1)
+            let strides = if left.column_stride == 1 {
+                Strides {
+                    row: pairs,
+                    pair: 1,
+                }
             } else {
-                (1, rows)
+                Strides { row: 1, pair: rows }
+            };
+            let apart: Vec<[f32; 2]> = match self.unit {
+                Unit::Instruction => vec![],
+                Unit::Software => words.iter().copied().map(halves).collect(),
             };
             for panel in 0..self.columns.div_ceil(PANEL) {
                 let right = &self.words[panel * pairs * PANEL..][..pairs * PANEL];
                 let columns = PANEL.min(self.columns - panel * PANEL);
                 for row in (0..rows).step_by(TILE) {
-                    let tile = Tile {
-                        left: &words[row * row_stride..],
-                        row_stride,
-                        pair_stride,
-                        right,
-                    };
-                    let rows = TILE.min(rows - row);
+                    let count = TILE.min(rows - row);
                     let mut sums = [[0.0; PANEL]; TILE];
-                    tile.multiply(self.unit, rows, columns, &mut sums);
+                    let sums = &mut sums[..count];
+                    let at = row * strides.row;
+                    match self.unit {
+                        Unit::Instruction => {
+                            instruction::multiply(&words[at..], strides, right, columns, sums);
+                        }
+                        Unit::Software => {
+                            software::multiply(&apart[at..], strides, right, columns, sums);
+                        }
+                    }
                     let c = &mut c[(first + row) * stride + panel * PANEL..];
-                    put(&sums[..rows], columns, keep, scale, c, stride);
+                    put(sums, columns, keep, scale, c, stride);
                 }
             }
         }
@@ -129,187 +137,192 @@ dispatched! {
     }
 }
 
-/// Some rows of the left operand, and a panel.
-struct Tile<'a> {
-    left: &'a [u32],
-    row_stride: usize,
-    pair_stride: usize,
-    right: &'a [u32],
+/// Where words of the left operand lie.
+#[derive(Clone, Copy)]
+struct Strides {
+    row: usize,
+    pair: usize,
 }
 
-impl Tile<'_> {
-    /// The sums of so many rows and columns.
-    fn multiply(&self, unit: Unit, rows: usize, columns: usize, sums: &mut Sums) {
-        match unit {
-            #[cfg(target_arch = "x86_64")]
-            Unit::Instruction => {
-                let mut done = 0;
-                while done < rows {
-                    let count = [8, 4, 2, 1].into_iter().find(|n| *n <= rows - done);
-                    let count = count.unwrap_or(1);
-                    let left = &self.left[done * self.row_stride..];
-                    instruction::multiply(
-                        &Tile { left, ..*self },
-                        count,
-                        columns,
-                        &mut sums[done..done + count],
-                    );
-                    done += count;
-                }
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            Unit::Instruction => unreachable!("`available` is asked first"),
-            Unit::Software => {
-                for (number, sums) in sums[..rows].chunks_mut(4).enumerate() {
-                    let left = &self.left[4 * number * self.row_stride..];
-                    let (row_stride, pair_stride) = (self.row_stride, self.pair_stride);
-                    if let Ok(sums) = <&mut [_; 4]>::try_from(&mut *sums) {
-                        four_rows(left, row_stride, pair_stride, self.right, columns, sums);
-                    } else {
-                        for (row, sums) in sums.iter_mut().enumerate() {
-                            let left = &left[row * row_stride..];
-                            let sums = std::array::from_mut(sums);
-                            one_row(left, row_stride, pair_stride, self.right, columns, sums);
-                        }
+/// The two numbers in a word.
+#[inline(always)]
+fn halves(word: u32) -> [f32; 2] {
+    [word << 16, word & 0xffff_0000].map(f32::from_bits)
+}
+
+/// What the instruction does, one number at a time.
+mod software {
+    use super::{PANEL, Strides, halves};
+    use crate::simd::dispatched;
+
+    /// Rows that are taken together, and columns: as many sums as AVX2 has registers for.
+    const ROWS: usize = 4;
+    const COLUMNS: usize = PANEL / 2;
+
+    /// Sums of the left operand's first rows, taken apart, as many as there are `sums`.
+    pub fn multiply(
+        left: &[[f32; 2]],
+        strides: Strides,
+        right: &[u32],
+        columns: usize,
+        sums: &mut [[f32; PANEL]],
+    ) {
+        for (number, sums) in sums.chunks_mut(ROWS).enumerate() {
+            let left = &left[ROWS * number * strides.row..];
+            match <&mut [_; ROWS]>::try_from(&mut *sums) {
+                Ok(sums) => some_rows(left, strides, right, columns, sums),
+                Err(_) => {
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let left = &left[row * strides.row..];
+                        one_row(left, strides, right, columns, std::array::from_mut(sums));
                     }
                 }
             }
         }
     }
-}
 
-dispatched! {
-    fn four_rows(
-        left: &[u32],
-        row_stride: usize,
-        pair_stride: usize,
+    dispatched! {
+        fn some_rows(
+            left: &[[f32; 2]],
+            strides: Strides,
+            right: &[u32],
+            columns: usize,
+            sums: &mut [[f32; PANEL]; ROWS],
+        ) {
+            rows(left, strides, right, columns, sums);
+        }
+    }
+
+    dispatched! {
+        fn one_row(
+            left: &[[f32; 2]],
+            strides: Strides,
+            right: &[u32],
+            columns: usize,
+            sums: &mut [[f32; PANEL]; 1],
+        ) {
+            rows(left, strides, right, columns, sums);
+        }
+    }
+
+    #[inline(always)]
+    fn rows<const N: usize>(
+        left: &[[f32; 2]],
+        strides: Strides,
         right: &[u32],
         columns: usize,
-        sums: &mut [[f32; PANEL]; 4],
+        sums: &mut [[f32; PANEL]; N],
     ) {
-        software(left, row_stride, pair_stride, right, columns, sums);
-    }
-}
-
-dispatched! {
-    fn one_row(
-        left: &[u32],
-        row_stride: usize,
-        pair_stride: usize,
-        right: &[u32],
-        columns: usize,
-        sums: &mut [[f32; PANEL]; 1],
-    ) {
-        software(left, row_stride, pair_stride, right, columns, sums);
-    }
-}
-
-/// What the instruction does.
-#[inline(always)]
-fn software<const ROWS: usize>(
-    left: &[u32],
-    row_stride: usize,
-    pair_stride: usize,
-    right: &[u32],
-    columns: usize,
-    sums: &mut [[f32; PANEL]; ROWS],
-) {
-    const LANES: usize = PANEL / 2;
-    let halves = |word: u32| {
-        (
-            f32::from_bits(word << 16),
-            f32::from_bits(word & 0xffff_0000),
-        )
-    };
-    let (panel, _) = right.as_chunks::<PANEL>();
-    for half in 0..columns.div_ceil(LANES) {
-        let mut part = [[0.0f32; LANES]; ROWS];
-        for (pair, words) in panel.iter().enumerate() {
-            let mut low = [0.0f32; LANES];
-            let mut high = [0.0f32; LANES];
-            for lane in 0..LANES {
-                (low[lane], high[lane]) = halves(words[half * LANES + lane]);
-            }
-            for row in 0..ROWS {
-                let (a_low, a_high) = halves(left[row * row_stride + pair * pair_stride]);
-                for lane in 0..LANES {
-                    let sum = a_high.mul_add(high[lane], part[row][lane]);
-                    part[row][lane] = a_low.mul_add(low[lane], sum);
+        let (panel, _) = right.as_chunks::<PANEL>();
+        for half in 0..columns.div_ceil(COLUMNS) {
+            let mut part = [[0.0f32; COLUMNS]; N];
+            for (pair, words) in panel.iter().enumerate() {
+                let mut low = [0.0f32; COLUMNS];
+                let mut high = [0.0f32; COLUMNS];
+                for lane in 0..COLUMNS {
+                    [low[lane], high[lane]] = halves(words[half * COLUMNS + lane]);
+                }
+                for (row, part) in part.iter_mut().enumerate() {
+                    let [left_low, left_high] = left[row * strides.row + pair * strides.pair];
+                    for lane in 0..COLUMNS {
+                        let sum = left_high.mul_add(high[lane], part[lane]);
+                        part[lane] = left_low.mul_add(low[lane], sum);
+                    }
                 }
             }
-        }
-        for row in 0..ROWS {
-            sums[row][half * LANES..][..LANES].copy_from_slice(&part[row]);
+            for (part, sums) in part.iter().zip(&mut *sums) {
+                sums[half * COLUMNS..][..COLUMNS].copy_from_slice(part);
+            }
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod instruction {
-    use super::{PANEL, Tile};
+    use super::{PANEL, Strides};
     use std::arch::x86_64::*;
 
-    /// Sums of `count` rows, which is 8, 4, 2 or 1.
-    pub fn multiply(tile: &Tile, count: usize, columns: usize, sums: &mut [[f32; PANEL]]) {
+    /// Sums of the left operand's first rows, as many as there are `sums`.
+    pub fn multiply(
+        left: &[u32],
+        strides: Strides,
+        right: &[u32],
+        columns: usize,
+        mut sums: &mut [[f32; PANEL]],
+    ) {
         assert!(super::available(), "the processor has the instruction");
         let wide = columns > PANEL / 2;
-        // SAFETY: the processor has just been found to have what the function is compiled for.
-        unsafe {
-            match (count, wide) {
-                (8, true) => rows::<8, 2>(tile, sums),
-                (8, false) => rows::<8, 1>(tile, sums),
-                (4, true) => rows::<4, 2>(tile, sums),
-                (4, false) => rows::<4, 1>(tile, sums),
-                (2, true) => rows::<2, 2>(tile, sums),
-                (2, false) => rows::<2, 1>(tile, sums),
-                (_, true) => rows::<1, 2>(tile, sums),
-                (_, false) => rows::<1, 1>(tile, sums),
-            }
+        let mut first = 0;
+        while !sums.is_empty() {
+            let left = &left[first * strides.row..];
+            // SAFETY: the processor has just been found to have what `rows` is compiled for.
+            let done = unsafe {
+                match (sums.len(), wide) {
+                    (8.., true) => rows::<8, 2>(left, strides, right, sums),
+                    (8.., false) => rows::<8, 1>(left, strides, right, sums),
+                    (4.., true) => rows::<4, 2>(left, strides, right, sums),
+                    (4.., false) => rows::<4, 1>(left, strides, right, sums),
+                    (2.., true) => rows::<2, 2>(left, strides, right, sums),
+                    (2.., false) => rows::<2, 1>(left, strides, right, sums),
+                    (_, true) => rows::<1, 2>(left, strides, right, sums),
+                    (_, false) => rows::<1, 1>(left, strides, right, sums),
+                }
+            };
+            first += done;
+            sums = &mut sums[done..];
         }
     }
 
-    /// Sums of some rows and of one or two vectors of columns.
+    /// Sums of some rows and of one or two vectors of columns; returns how many rows.
     #[target_feature(enable = "avx512f,avx512bf16")]
-    fn rows<const ROWS: usize, const VECTORS: usize>(tile: &Tile, sums: &mut [[f32; PANEL]]) {
+    fn rows<const ROWS: usize, const VECTORS: usize>(
+        left: &[u32],
+        strides: Strides,
+        right: &[u32],
+        sums: &mut [[f32; PANEL]],
+    ) -> usize {
         const { assert!(ROWS > 0 && VECTORS * 16 <= PANEL) };
-        let pairs = tile.right.len() / PANEL;
-        if pairs == 0 {
-            return;
+        let (panel, _) = right.as_chunks::<PANEL>();
+        if let Some(last) = panel.len().checked_sub(1) {
+            assert!((ROWS - 1) * strides.row + last * strides.pair < left.len());
         }
-        assert!((ROWS - 1) * tile.row_stride + (pairs - 1) * tile.pair_stride < tile.left.len());
-        assert!(ROWS <= sums.len());
         let bf16 = |words: __m512i| {
-            // SAFETY: both are 512 bits without invalid values.
+            // SAFETY: both types are 512 bits, any of which are valid.
             unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
         };
         let mut part = [[_mm512_setzero_ps(); VECTORS]; ROWS];
-        for pair in 0..pairs {
+        for (pair, words) in panel.iter().enumerate() {
             let mut right = [_mm512_setzero_si512(); VECTORS];
             for (vector, right) in right.iter_mut().enumerate() {
-                // SAFETY: `right` has PANEL words a pair, and VECTORS · 16 ≤ PANEL.
-                *right = unsafe {
-                    _mm512_loadu_si512(tile.right.as_ptr().add(pair * PANEL + 16 * vector).cast())
-                };
+                // SAFETY: `words` are PANEL, which is VECTORS · 16 or more.
+                *right = unsafe { _mm512_loadu_si512(words.as_ptr().add(16 * vector).cast()) };
             }
             for (row, part) in part.iter_mut().enumerate() {
-                // SAFETY: the largest such index was found to lie in the slice above.
-                let word = unsafe {
-                    *tile
-                        .left
-                        .get_unchecked(row * tile.row_stride + pair * tile.pair_stride)
-                };
-                let left = _mm512_set1_epi32(word as i32);
+                let at = row * strides.row + pair * strides.pair;
+                // SAFETY: the last of these was found to lie in the slice above.
+                let word = unsafe { *left.get_unchecked(at) };
+                let left = bf16(_mm512_set1_epi32(word as i32));
                 for (part, right) in part.iter_mut().zip(right) {
-                    *part = _mm512_dpbf16_ps(*part, bf16(left), bf16(right));
+                    *part = _mm512_dpbf16_ps(*part, left, bf16(right));
                 }
             }
         }
-        for (part, sums) in part.iter().zip(sums) {
+        for (part, sums) in part.iter().zip(&mut sums[..ROWS]) {
             for (part, sums) in part.iter().zip(sums.as_chunks_mut::<16>().0) {
                 // SAFETY: `sums` is a chunk of sixteen floats.
                 unsafe { _mm512_storeu_ps(sums.as_mut_ptr(), *part) };
             }
         }
+        ROWS
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod instruction {
+    use super::{PANEL, Strides};
+
+    pub fn multiply(_: &[u32], _: Strides, _: &[u32], _: usize, _: &mut [[f32; PANEL]]) {
+        unreachable!("`available` is asked before")
     }
 }
 
@@ -362,6 +375,9 @@ dispatched! {
     }
 }
 
+/// Pairs that are turned at once.
+const STEP: usize = 32;
+
 dispatched! {
     /// `[panel, pair, column]`.
     fn pack_right(matrix: Matrix, words: &mut [u32]) {
@@ -389,15 +405,19 @@ dispatched! {
                     }
                 }
             } else {
-                for column in 0..count {
-                    let values = &data[(first_column + column) * column_stride..][..rows];
-                    let (both, rest) = values.as_chunks::<2>();
-                    let mut words = words[column..].iter_mut().step_by(PANEL);
-                    for ([first, second], word) in both.iter().zip(&mut words) {
-                        *word = pair(*first, *second);
+                // Rounded along the columns, as they lie, then turned, some pairs at a time.
+                let mut along = [[0; STEP]; PANEL];
+                for (step, words) in words.chunks_mut(STEP * PANEL).enumerate() {
+                    let at = 2 * STEP * step;
+                    let length = (2 * STEP).min(rows - at);
+                    for (column, along) in along[..count].iter_mut().enumerate() {
+                        let from = (first_column + column) * column_stride + at;
+                        pack_along(&data[from..][..length], &mut along[..length.div_ceil(2)]);
                     }
-                    if let ([last], Some(word)) = (rest, words.next()) {
-                        *word = pair(*last, 0.0);
+                    for (pair, words) in words.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+                        for (word, along) in words.iter_mut().zip(&along) {
+                            *word = along[pair];
+                        }
                     }
                 }
             }
