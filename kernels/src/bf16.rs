@@ -64,7 +64,14 @@ impl Packed {
             return;
         }
         let pairs = self.rows.div_ceil(2);
-        let chunk = (LEFT_WORDS / pairs.max(1)).next_multiple_of(TILE);
+        if pairs == 0 {
+            if !keep {
+                let rows = c.chunks_mut(stride).take(left.rows);
+                rows.for_each(|row| row[..self.columns].fill(0.0));
+            }
+            return;
+        }
+        let chunk = (LEFT_WORDS / pairs).next_multiple_of(TILE);
         let mut words = room(chunk.min(left.rows) * pairs);
         for first in (0..left.rows).step_by(chunk) {
             let rows = chunk.min(left.rows - first);
@@ -553,6 +560,7 @@ mod tests {
             (600, 130, 3),
             (0, 3, 4),
             (3, 3, 0),
+            (9, 0, 5),
         ];
         for (key, (rows, depth, columns)) in shapes.into_iter().enumerate() {
             for layout in 0..4 {
