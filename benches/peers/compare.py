@@ -20,6 +20,11 @@ def measure(command):
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
+def has_bfloat16():
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "avx512_bf16" in cpuinfo.read_text()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--smallvit", required=True)
@@ -28,18 +33,24 @@ def main():
     parser.add_argument("--threads", default="2")
     options = parser.parse_args()
 
+    # What, model, batch, steps, options of all programs, options of smallvit.
     cases = [
-        ("training", model, 256, 5, []) for model in ("sl-vit", "vit")
+        ("training", model, 256, 5, [], []) for model in ("sl-vit", "vit")
     ] + [
-        ("inference", "sl-vit", batch, steps, ["--inference"]) for batch, steps in ((256, 5), (1, 50))
+        ("inference", "sl-vit", batch, steps, ["--inference"], [])
+        for batch, steps in ((256, 5), (1, 50))
     ]
+    if has_bfloat16():
+        cases.insert(2, ("training, smallvit in bf16", "sl-vit", 256, 5, [], ["--precision", "bf16"]))
+    else:
+        print("This processor has no instruction for bfloat16: --precision bf16 is left out.\n")
     print("| | model | batch | program | s/step | of the peer's | peak memory |")
     print("|---|---|---|---|---|---|---|")
-    for what, model, batch, steps, extra in cases:
+    for what, model, batch, steps, extra, own in cases:
         common = ["--model", model, "--batch", str(batch), "--steps", str(steps),
                   "--threads", options.threads, *extra]
         programs = {
-            "smallvit": [options.smallvit, "bench", "--json", "--whole", *common],
+            "smallvit": [options.smallvit, "bench", "--json", "--whole", *common, *own],
             "PyTorch": [options.python, HERE / "torch_step.py", *common],
             "Keras": [options.python, HERE / "keras_step.py", *common],
         }

@@ -159,7 +159,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         &rows,
     ));
     super::print(format!(
-        "\n{} of {}, batch {}, {threads} threads: {:.1} images/s, {gflops:.0} Gflop/s of the {ceiling:.0} \
+        "\n{} of {}, batch {}, {precision}, {threads} threads: {:.1} images/s, {gflops:.0} Gflop/s of the {ceiling:.0} \
          that products in cache reach here ({:.0} %){}",
         arguments.model,
         recipe.name,

@@ -68,6 +68,16 @@ pub enum Precision {
     Bf16Emulated,
 }
 
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Bf16Emulated => "bf16-emulated",
+        })
+    }
+}
+
 impl From<Precision> for smallvit_kernels::matrix::Precision {
     fn from(precision: Precision) -> Self {
         match precision {
