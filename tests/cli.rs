@@ -239,6 +239,14 @@ fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
         let recipe = fs::read_to_string(dir.path().join(precision).join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("precision = \"{precision}\"")));
     }
+    let message = fails(
+        smallvit(
+            dir.path(),
+            &["train", "--resume", "f32", "--precision", "bf16"],
+        ),
+        2,
+    );
+    assert!(message.contains("began in f32"), "{message}");
     let emulated = arrays(&dir.path().join("bf16-emulated"));
     assert!(emulated != arrays(&dir.path().join("f32")));
     if smallvit_kernels::matrix::Precision::Bf16.available() {

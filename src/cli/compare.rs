@@ -28,7 +28,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit")]
     models: Vec<ModelName>,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "precision", "data", "models", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "models", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -53,8 +53,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(folder) => {
             let folder = RunFolder(folder);
             let models = resumed_models(&folder)?;
-            let recipe = Recipe::restore(&folder.recipe())?;
-            (Some(folder), recipe, models)
+            let mut run = Recipe::restore(&folder.recipe())?;
+            recipe.precision.resume(&mut run)?;
+            (Some(folder), run, models)
         }
         None => (None, recipe.load(data.data.as_deref())?, models),
     };

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use smallvit::data::Dataset;
 use smallvit::data::source::{self, LoadOptions, Spec};
 use smallvit::train::device;
-use smallvit::train::recipe::Recipe;
+use smallvit::train::recipe::{Precision, Recipe};
 use smallvit::{Error, Result};
 
 /// Where images come from.
@@ -95,17 +95,33 @@ pub struct RecipeOptions {
 /// How products are multiplied.
 #[derive(Args, Clone)]
 pub struct PrecisionOption {
-    /// How a step's products are multiplied [default: f32]; short for --set train.precision=….
-    /// bf16 needs a processor with AVX-512 BF16.
-    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16", "bf16-emulated"])]
-    pub precision: Option<String>,
+    /// f32, bf16 or bf16-emulated: how a training step's products are multiplied [default: f32];
+    /// short for --set train.precision=NAME. bf16 needs a processor with AVX-512 BF16;
+    /// bf16-emulated computes the same bits on any, slowly.
+    #[arg(long)]
+    pub precision: Option<Precision>,
 }
 
 impl PrecisionOption {
     /// As a recipe's setting.
     pub fn setting(&self) -> Option<String> {
-        let name = self.precision.as_ref()?;
+        let name = self.precision?;
         Some(format!("train.precision=\"{name}\""))
+    }
+
+    /// For a run that goes on, which must stay the same run.
+    pub fn resume(&self, recipe: &mut Recipe) -> Result<()> {
+        let began = recipe.train.precision;
+        let asked = self.precision.unwrap_or(began);
+        if !began.may_become(asked) {
+            return Err(Error::recipe(
+                "--precision",
+                format!("the run began in {began}, and would be another in {asked}"),
+                "leave it out",
+            ));
+        }
+        recipe.train.precision = asked;
+        Ok(())
     }
 }
 

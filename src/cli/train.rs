@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long)]
     model: Option<ModelName>,
     /// Go on with the run in this folder, from its last checkpoint.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "precision", "data", "model", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "model", "out"])]
     resume: Option<PathBuf>,
 }
 
@@ -43,7 +43,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
         resume,
     } = arguments;
     let (folder, recipe) = match resume {
-        Some(folder) => resumed(folder)?,
+        Some(folder) => {
+            let (folder, mut run) = resumed(folder)?;
+            recipe.precision.resume(&mut run)?;
+            (folder, run)
+        }
         None => {
             let mut recipe = recipe.load(data.data.as_deref())?;
             if let Some(model) = model {

@@ -23,7 +23,7 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
     if !smallvit_kernels::matrix::Precision::from(precision).available() {
         return refuse(
             "this processor has no instruction for bfloat16 (AVX-512 BF16)",
-            "train with --precision f32; bf16-emulated computes the same numbers, slowly",
+            "choose --precision f32, or bf16-emulated, which computes the same bits, slowly",
         );
     }
     Ok(())

@@ -3,7 +3,9 @@
 //! The built-in recipes lie under `recipes/` and are part of the program; their opening comments
 //! are their documentation. A recipe need only give what differs from the defaults here.
 
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -68,13 +70,41 @@ pub enum Precision {
     Bf16Emulated,
 }
 
-impl std::fmt::Display for Precision {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+impl Precision {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Bf16Emulated];
+
+    /// Whether a run that began in this precision may go on in another: only where that computes
+    /// the same bits.
+    pub fn may_become(self, other: Self) -> bool {
+        (self == Self::F32) == (other == Self::F32)
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Bf16Emulated => "bf16-emulated",
         })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|precision| precision.to_string() == name)
+            .ok_or_else(|| {
+                Error::recipe(
+                    "--precision",
+                    format!("there is no precision `{name}`"),
+                    "choose f32, bf16 or bf16-emulated",
+                )
+            })
     }
 }
 
