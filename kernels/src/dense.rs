@@ -4,6 +4,7 @@
 //! row by row, as they lie.
 
 use crate::matrix::{Matrix, MatrixMut, Precision};
+use crate::simd::dispatched;
 
 /// Rows of the kernel that are taken together: few enough for a block of them to stay in cache
 /// while every row of x meets it.
@@ -30,6 +31,39 @@ pub fn forward(
         let x = Matrix::strided(&x[from..], rows, count, input);
         let kernel = Matrix::strided(&kernel[from * output + first..], count, columns, output);
         MatrixMut::new(y, rows, columns).add(1.0, x, &precision.right(kernel));
+    }
+}
+
+dispatched! {
+    /// Adds to `y` what some of the inputs give, those from `first` on: `x` is `[row, in]`,
+    /// `kernel` are their rows of the kernel, `[some, out]`, `y` is `[row, out]`. In float32.
+    ///
+    /// For so few rows that the kernel's way from memory is all that counts: it is read from one
+    /// end to the other, four rows at a time.
+    pub fn stream(x: &[f32], kernel: &[f32], first: usize, y: &mut [f32], rows: usize) {
+        const TOGETHER: usize = 4;
+        let (input, output) = (x.len() / rows, y.len() / rows);
+        for (number, kernel) in kernel.chunks(TOGETHER * output).enumerate() {
+            let first = first + TOGETHER * number;
+            for (x, y) in x.chunks_exact(input).zip(y.chunks_exact_mut(output)) {
+                let x = &x[first..][..kernel.len() / output];
+                if let [x0, x1, x2, x3] = *x {
+                    let (k0, rest) = kernel.split_at(output);
+                    let (k1, rest) = rest.split_at(output);
+                    let (k2, k3) = rest.split_at(output);
+                    for ((((y, k0), k1), k2), k3) in y.iter_mut().zip(k0).zip(k1).zip(k2).zip(k3) {
+                        let sum = x1.mul_add(*k1, x0.mul_add(*k0, *y));
+                        *y = x3.mul_add(*k3, x2.mul_add(*k2, sum));
+                    }
+                } else {
+                    for (x, kernel) in x.iter().zip(kernel.chunks_exact(output)) {
+                        for (y, kernel) in y.iter_mut().zip(kernel) {
+                            *y = x.mul_add(*kernel, *y);
+                        }
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -74,6 +108,10 @@ mod tests {
             let first = output / 3;
             let mut y = vec![f32::NAN; rows * (output - first)];
             forward(Precision::F32, &x, &kernel, &bias, first, &mut y, rows);
+            let mut streamed: Vec<f32> = bias.repeat(rows);
+            let (part, rest) = kernel.split_at(input / 2 * output);
+            stream(&x, part, 0, &mut streamed, rows);
+            stream(&x, rest, input / 2, &mut streamed, rows);
             let mut dx = vec![f32::NAN; rows * input];
             let mut scratch = vec![f32::NAN; rows * input];
             backward(Precision::F32, &dy, &kernel, &mut dx, &mut scratch, rows);
@@ -85,6 +123,8 @@ mod tests {
                         .sum();
                     let found = y[row * (output - first) + column - first];
                     let expected = sum + f64::from(bias[column]);
+                    assert!((f64::from(found) - expected).abs() < 2e-5);
+                    let found = streamed[row * output + column];
                     assert!((f64::from(found) - expected).abs() < 2e-5);
                 }
                 for i in 0..input {

@@ -189,17 +189,57 @@ impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
     }
 }
 
-/// x · kernel + bias, the columns shared by the threads that there are.
+/// x · kernel + bias, shared by the threads that there are.
 fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
+    /// Up to so many rows the kernel's way from memory is all that counts.
+    const FEW: usize = 4;
+    let rows = x.shape()[0];
+    let (x, kernel, bias) = (slice(x), slice(kernel), slice(bias));
+    let y = if rows <= FEW && precision == Precision::F32 {
+        by_inputs(x, kernel, bias, rows)
+    } else {
+        by_columns(x, kernel, bias, rows, precision)
+    };
+    tensor(y, Shape::from([rows, bias.len()]))
+}
+
+/// Some inputs a thread: each reads a part of the kernel from one end to the other.
+fn by_inputs(x: &[f32], kernel: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
+    /// Inputs a thread takes at a time: a fixed number, for the same bits at any number.
+    const INPUTS: usize = 512;
+    let output = bias.len();
+    let sums: Vec<Vec<f32>> = kernel
+        .par_chunks(INPUTS * output)
+        .enumerate()
+        .map(|(part, kernel)| {
+            let mut sum = vec![0.0; rows * output];
+            kernels::stream(x, kernel, part * INPUTS, &mut sum, rows);
+            sum
+        })
+        .collect();
+    let mut y = bias.repeat(rows);
+    for sum in sums {
+        smallvit_kernels::math::add(&mut y, &sum);
+    }
+    y
+}
+
+/// Some columns a thread.
+fn by_columns(
+    x: &[f32],
+    kernel: &[f32],
+    bias: &[f32],
+    rows: usize,
+    precision: Precision,
+) -> Vec<f32> {
     /// Columns a thread takes at a time: a fixed number, for the same bits at any number.
     const COLUMNS: usize = 512;
-    let (rows, output) = (x.shape()[0], slice(bias).len());
+    let output = bias.len();
     let strips: Vec<Vec<f32>> = (0..output.div_ceil(COLUMNS))
         .into_par_iter()
         .map(|strip| {
             let first = strip * COLUMNS;
             let mut y = vec![0.0; rows * COLUMNS.min(output - first)];
-            let (x, kernel, bias) = (slice(x), slice(kernel), slice(bias));
             kernels::forward(precision, x, kernel, bias, first, &mut y, rows);
             y
         })
@@ -211,7 +251,7 @@ fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
             y.extend(&strip[row * columns..][..columns]);
         }
     }
-    tensor(y, Shape::from([rows, output]))
+    y
 }
 
 #[derive(Debug)]
