@@ -31,6 +31,7 @@ def main():
     parser.add_argument("--python", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", default="2")
+    parser.add_argument("--only", default="", help="cases that begin so: training, inference")
     options = parser.parse_args()
 
     # What, model, batch, steps, options of all programs, options of smallvit.
@@ -47,6 +48,8 @@ def main():
     print("| | model | batch | program | s/step | of the peer's | peak memory |")
     print("|---|---|---|---|---|---|---|")
     for what, model, batch, steps, extra, own in cases:
+        if not what.startswith(options.only):
+            continue
         common = ["--model", model, "--batch", str(batch), "--steps", str(steps),
                   "--threads", options.threads, *extra]
         programs = {
