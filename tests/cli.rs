@@ -247,6 +247,17 @@ fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
         2,
     );
     assert!(message.contains("began in f32"), "{message}");
+    // What began with the instruction goes on without it: the bits are the same.
+    let recipe = dir.path().join("bf16-emulated/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("\"bf16-emulated\"", "\"bf16\"")).unwrap();
+    fs::remove_file(dir.path().join("bf16-emulated/result.json")).unwrap();
+    let go_on = ["train", "--quiet", "--resume", "bf16-emulated"];
+    succeeds(smallvit(
+        dir.path(),
+        &[&go_on[..], &["--precision", "bf16-emulated"]].concat(),
+    ));
+    assert_eq!(fs::read_to_string(&recipe).unwrap(), text);
     let emulated = arrays(&dir.path().join("bf16-emulated"));
     assert!(emulated != arrays(&dir.path().join("f32")));
     if smallvit_kernels::matrix::Precision::Bf16.available() {

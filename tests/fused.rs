@@ -10,8 +10,8 @@ use smallvit::model::weights::{self, Array, MapParameter};
 use smallvit::model::{ModelConfig, ModelName, Pass, Vit};
 use smallvit::random::{Purpose, Stream};
 use smallvit::train::metrics::cross_entropy;
-use smallvit::train::recipe::Precision;
 use smallvit::train::workers::{Workers, gradients_of};
+use smallvit_kernels::matrix::Precision;
 
 /// Leaves that require gradients, moved off their initial values so that no gradient is zero by
 /// symmetry.

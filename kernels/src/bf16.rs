@@ -370,13 +370,8 @@ dispatched! {
         } else {
             for (number, words) in words.chunks_exact_mut(rows).enumerate() {
                 let at = 2 * number * column_stride;
-                let first = &data[at..][..rows];
-                if 2 * number + 1 < columns {
-                    let second = &data[at + column_stride..][..rows];
-                    pack_across(first, second, words);
-                } else {
-                    pack_alone(first, words);
-                }
+                let next = (2 * number + 1 < columns).then_some(column_stride);
+                pack_across(&data[at..], next, words);
             }
         }
     }
@@ -402,14 +397,8 @@ dispatched! {
             if column_stride == 1 {
                 for (number, words) in words.chunks_exact_mut(PANEL).enumerate() {
                     let at = 2 * number * row_stride + first_column;
-                    let words = &mut words[..count];
-                    let first = &data[at..][..count];
-                    if 2 * number + 1 < rows {
-                        let second = &data[at + row_stride..][..count];
-                        pack_across(first, second, words);
-                    } else {
-                        pack_alone(first, words);
-                    }
+                    let next = (2 * number + 1 < rows).then_some(row_stride);
+                    pack_across(&data[at..], next, &mut words[..count]);
                 }
             } else {
                 // Rounded along the columns, as they lie, then turned, some pairs at a time.
@@ -444,19 +433,19 @@ fn pack_along(values: &[f32], words: &mut [u32]) {
     }
 }
 
-/// Neighbours in two rows.
+/// Neighbours in two rows, the second `next` further; or the last of an odd number of rows.
 #[inline(always)]
-fn pack_across(first: &[f32], second: &[f32], words: &mut [u32]) {
-    for ((first, second), word) in first.iter().zip(second).zip(words) {
-        *word = pair(*first, *second);
-    }
-}
-
-/// The last row of an odd number of them.
-#[inline(always)]
-fn pack_alone(row: &[f32], words: &mut [u32]) {
-    for (value, word) in row.iter().zip(words) {
-        *word = pair(*value, 0.0);
+fn pack_across(data: &[f32], next: Option<usize>, words: &mut [u32]) {
+    let first = &data[..words.len()];
+    if let Some(next) = next {
+        let second = &data[next..][..words.len()];
+        for ((first, second), word) in first.iter().zip(second).zip(words) {
+            *word = pair(*first, *second);
+        }
+    } else {
+        for (first, word) in first.iter().zip(words) {
+            *word = pair(*first, 0.0);
+        }
     }
 }
 

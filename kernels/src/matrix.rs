@@ -1,5 +1,8 @@
 //! Matrix products on strided views.
 
+use std::fmt;
+use std::str::FromStr;
+
 use crate::bf16;
 
 /// A matrix in a slice: element (r, c) lies at r · row stride + c · column stride.
@@ -55,7 +58,8 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// How the numbers of a product are multiplied. They are always added in float32.
+/// How the numbers of a product are multiplied. They are always added in float32. Its names are
+/// `f32`, `bf16` and `bf16-emulated`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As they are.
@@ -63,11 +67,39 @@ pub enum Precision {
     F32,
     /// Rounded to bfloat16, by the instruction that takes two at a time.
     Bf16,
-    /// The same by software, on any processor.
+    /// The same by software: slower than float32, but on any processor.
     Bf16Emulated,
 }
 
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Bf16Emulated => "bf16-emulated",
+        })
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let all = [Self::F32, Self::Bf16, Self::Bf16Emulated];
+        let found = all.into_iter().find(|each| each.to_string() == name);
+        found.ok_or_else(|| {
+            format!("there is no precision `{name}`; choose f32, bf16 or bf16-emulated")
+        })
+    }
+}
+
 impl Precision {
+    /// Whether products have the same bits in another precision (but for numbers below 1.2e-38,
+    /// where the bfloat16 instruction has 0).
+    pub fn equals(self, other: Self) -> bool {
+        (self == Self::F32) == (other == Self::F32)
+    }
+
     /// Whether this processor can: only [`Precision::Bf16`] asks for an instruction.
     pub fn available(self) -> bool {
         self != Self::Bf16 || bf16::available()

@@ -14,9 +14,10 @@ use smallvit::train::fit::{median, peak_memory};
 use smallvit::train::metrics::cross_entropy;
 use smallvit::train::optimizer::AdamW;
 use smallvit::train::prepare::Prepared;
-use smallvit::train::recipe::{Precision, Recipe};
+use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
+use smallvit_kernels::matrix::{self, Precision};
 
 use super::options::{self, DeviceOption, PrecisionOption};
 
@@ -130,7 +131,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .collect();
         super::print(serde_json::json!({
             "model": arguments.model, "recipe": recipe.name, "batch": recipe.train.batch,
-            "threads": threads, "precision": precision, "composed": arguments.composed, "inference": arguments.inference,
+            "threads": threads, "precision": precision.to_string(), "composed": arguments.composed, "inference": arguments.inference,
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,
@@ -222,7 +223,7 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
 /// All threads together.
 fn gemm_ceiling(threads: usize, precision: Precision) -> f64 {
     std::thread::scope(|scope| {
-        let each = || smallvit_kernels::matrix::ceiling(precision.into(), 0.4);
+        let each = || matrix::ceiling(precision, 0.4);
         let running: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(each)).collect();
         running
             .into_iter()

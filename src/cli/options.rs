@@ -11,8 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use smallvit::data::Dataset;
 use smallvit::data::source::{self, LoadOptions, Spec};
 use smallvit::train::device;
-use smallvit::train::recipe::{Precision, Recipe};
+use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
+use smallvit_kernels::matrix::Precision;
 
 /// Where images come from.
 #[derive(Args, Clone)]
@@ -113,7 +114,7 @@ impl PrecisionOption {
     pub fn resume(&self, recipe: &mut Recipe) -> Result<()> {
         let began = recipe.train.precision;
         let asked = self.precision.unwrap_or(began);
-        if !began.may_become(asked) {
+        if !began.equals(asked) {
             return Err(Error::recipe(
                 "--precision",
                 format!("the run began in {began}, and would be another in {asked}"),

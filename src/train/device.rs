@@ -1,8 +1,8 @@
 //! Where the model is computed.
 
 use burn::tensor::Device;
+use smallvit_kernels::matrix::Precision;
 
-use super::recipe::Precision;
 use crate::error::{Error, Result};
 
 /// Refuses a precision that this processor, or this device, does not compute in.
@@ -20,7 +20,7 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
             "train with --device cpu, or with --precision f32",
         );
     }
-    if !smallvit_kernels::matrix::Precision::from(precision).available() {
+    if !precision.available() {
         return refuse(
             "this processor has no instruction for bfloat16 (AVX-512 BF16)",
             "choose --precision f32, or bf16-emulated, which computes the same bits, slowly",

@@ -3,11 +3,10 @@
 //! The built-in recipes lie under `recipes/` and are part of the program; their opening comments
 //! are their documentation. A recipe need only give what differs from the defaults here.
 
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smallvit_kernels::matrix::Precision;
 use toml::{Table, Value};
 
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
@@ -56,65 +55,18 @@ impl Default for DataRecipe {
     }
 }
 
-/// How the numbers of a training step's products are multiplied. They are added in float32, and
-/// weights, moments and everything between the products are float32 always; evaluation is, too.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to bfloat16, by the processor's instruction for them.
-    Bf16,
-    /// The same numbers by software: slower than float32, but on any processor.
-    Bf16Emulated,
-}
+/// A precision as its name.
+mod precision_name {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-impl Precision {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::F32, Self::Bf16, Self::Bf16Emulated];
+    use super::Precision;
 
-    /// Whether a run that began in this precision may go on in another: only where that computes
-    /// the same bits.
-    pub fn may_become(self, other: Self) -> bool {
-        (self == Self::F32) == (other == Self::F32)
+    pub fn serialize<S: Serializer>(precision: &Precision, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(precision)
     }
-}
 
-impl fmt::Display for Precision {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Bf16Emulated => "bf16-emulated",
-        })
-    }
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|precision| precision.to_string() == name)
-            .ok_or_else(|| {
-                Error::recipe(
-                    "--precision",
-                    format!("there is no precision `{name}`"),
-                    "choose f32, bf16 or bf16-emulated",
-                )
-            })
-    }
-}
-
-impl From<Precision> for smallvit_kernels::matrix::Precision {
-    fn from(precision: Precision) -> Self {
-        match precision {
-            Precision::F32 => Self::F32,
-            Precision::Bf16 => Self::Bf16,
-            Precision::Bf16Emulated => Self::Bf16Emulated,
-        }
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -131,8 +83,9 @@ pub struct TrainRecipe {
     /// Most images that go through the model at once; smaller takes less memory, and the batch's
     /// gradients are the sum of its parts'.
     pub micro_batch: usize,
-    /// Of the products.
-    #[serde(default)]
+    /// Of a step's products. Weights, moments and everything between the products are float32
+    /// always, and so is evaluation.
+    #[serde(default, with = "precision_name")]
     pub precision: Precision,
     /// Shape of the learning rate over the steps.
     pub schedule: ScheduleKind,

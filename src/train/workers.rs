@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use smallvit_kernels::matrix::Precision;
 
 use super::metrics::cross_entropy;
-use super::recipe::Precision;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
 use crate::model::fused::deferred::{self, Deferred};
@@ -192,8 +192,9 @@ impl Workers {
                 // Leaves of its own, on the same numbers: graphs that share a leaf would wait
                 // for each other.
                 let model = weights::map(model.clone(), &mut OwnLeaves);
-                let precision = self.precision.into();
-                let mut pass = pass(first).deferring(&deferred).in_precision(precision);
+                let mut pass = pass(first)
+                    .deferring(&deferred)
+                    .in_precision(self.precision);
                 if self.composed {
                     pass = pass.composed();
                 }
@@ -217,7 +218,7 @@ impl Workers {
             let mut kernel = Vec::with_capacity(layer.input() * layer.output());
             self.in_order(
                 layer.input().div_ceil(deferred::ROWS),
-                |part| layer.kernel_rows(part, self.precision.into()),
+                |part| layer.kernel_rows(part, self.precision),
                 |rows| kernel.extend(rows),
             );
             for (leaf, values) in [("kernel", kernel), ("bias", layer.bias())] {
