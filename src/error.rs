@@ -12,10 +12,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, where, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A recipe or a command line asks for something that cannot be done.
+    /// A recipe or another value asks for something that cannot be done.
     #[error("{field}: {problem}")]
     Recipe {
-        /// The field or flag, as its user wrote it: `train.epochs`, `--data`.
+        /// The recipe's field, as `train.epochs`, or the value by its name: `model`, `recipe`,
+        /// `setting`, `data set`, `device`, `threads`. A program's own flags are added by it.
         field: String,
         /// What is wrong with it.
         problem: String,
@@ -145,7 +146,7 @@ impl Error {
                 io::ErrorKind::StorageFull
                 | io::ErrorKind::QuotaExceeded
                 | io::ErrorKind::FileTooLarge => {
-                    "there is no room left: free some space or choose another folder with --out; \
+                    "there is no room left: free some space or choose another folder; \
                      what was saved before is untouched"
                 }
                 io::ErrorKind::PermissionDenied => "check who may read and write it",

@@ -7,11 +7,15 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use safetensors::SafeTensors;
 use serde_json::Value;
-use smallvit::augment::affine::{self, Affine};
+use smallvit::augment::floats::affine::{self, Affine};
 use smallvit::augment::loader::Batch;
 use smallvit::augment::{Preprocess, resize};
-use smallvit::model::weights::{self, Array, Arrays};
-use smallvit::model::{AttentionKind, ModelConfig, Pass, Tokenization, Vit};
+use smallvit::models::foreign::{Foreign, from_pytorch};
+use smallvit::models::{Architecture, Model, ModelConfig, VitConfig};
+use smallvit::nn::Context;
+use smallvit::params::{self, Array, Arrays, keras, pytorch};
+use smallvit::train::gradients::parameters;
+use smallvit::train::groups;
 use smallvit::train::metrics::{Sums, cross_entropy};
 use smallvit::train::optimizer::{AdamW, AdamWConfig, DecayOn, DecayScale};
 use smallvit::train::schedule::{Schedule, ScheduleKind};
@@ -116,33 +120,64 @@ fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
 
 fn model_config(config: &Value, shifted: bool) -> ModelConfig {
     let number = |key: &str| config[key].as_u64().unwrap() as usize;
-    let numbers = |key: &str| {
+    let numbers = |key: &str| -> Vec<usize> {
         let list = config[key].as_array().unwrap();
         list.iter().map(|n| n.as_u64().unwrap() as usize).collect()
     };
-    ModelConfig {
-        tokenizer: if shifted {
-            Tokenization::Shifted
-        } else {
-            Tokenization::Plain
-        },
-        attention: if shifted {
-            AttentionKind::Locality
-        } else {
-            AttentionKind::Plain
-        },
+    let vit = VitConfig {
         image_size: number("image_size"),
         patch_size: number("patch_size"),
         dim: number("projection_dim"),
         depth: number("layers"),
         heads: number("num_heads"),
         key_dim: number("key_dim"),
-        mlp: numbers("transformer_units"),
+        mlp_width: numbers("transformer_units")[0],
         head: numbers("mlp_head_units"),
         dropout: 0.0,
         head_dropout: 0.0,
         layer_norm_epsilon: config["layer_norm_eps"].as_f64().unwrap(),
+        ..VitConfig::default()
+    };
+    ModelConfig {
+        spt: shifted,
+        lsa: shifted,
+        arch: vit.into(),
     }
+}
+
+/// Keras's name of an intermediate of ours, where the fixtures have it.
+fn keras_activation(name: &str) -> Option<String> {
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts[..] {
+        ["embedding", "patches"] => Some("patches".into()),
+        ["embedding"] => Some("tokens".into()),
+        ["sequence"] => Some("encoded".into()),
+        ["blocks", block, "attention", "branch"] => Some(format!("attention{block}")),
+        ["blocks", block, "mlp"] => Some(format!("block{block}")),
+        _ => None,
+    }
+}
+
+/// Queries, keys and values by themselves: each is compared on its own scale.
+fn apart(arrays: Arrays) -> Arrays {
+    let mut all = Arrays::new();
+    for (name, array) in arrays {
+        let Some((path, leaf)) = name.split_once(".qkv.") else {
+            all.insert(name, array);
+            continue;
+        };
+        let width = array.shape.last().unwrap() / 3;
+        for (place, third) in ["query", "key", "value"].iter().enumerate() {
+            let rows = array.values.chunks_exact(3 * width);
+            let values: Vec<f32> = rows
+                .flat_map(|row| &row[place * width..][..width])
+                .copied()
+                .collect();
+            let shape = vec![values.len()];
+            all.insert(format!("{path}.{third}.{leaf}"), Array { shape, values });
+        }
+    }
+    all
 }
 
 fn model_equals_keras(name: &str, shifted: bool) {
@@ -156,10 +191,12 @@ fn model_equals_keras(name: &str, shifted: bool) {
     // Preprocessing: adapted on these very images, as the fixture's.
     let preprocess = Preprocess {
         input: [16, 16, 3],
-        image_size: config.image_size,
+        image_size: config.image_size(),
         mean: fixture.get("normalization.mean").to_vec(),
         variance: fixture.get("normalization.variance").to_vec(),
     };
+    assert!(images > 0);
+    assert_eq!(fixture.pixels.len(), images * 16 * 16 * 3);
     let mut resized = vec![0.0; images * preprocess.output_len()];
     for (pixels, out) in fixture
         .pixels
@@ -170,71 +207,92 @@ fn model_equals_keras(name: &str, shifted: bool) {
     }
     assert_close("resized", &resized, fixture.get("activation.resized"), 1e-5);
 
-    let model = Vit::new(&config, 3, 5, 0, &device);
-    let mut model = weights::load(model, &fixture.group("weights."), name).unwrap();
-    let size = config.image_size;
+    let ours = |prefix: &str| keras::translate(fixture.group(prefix));
+    let model = Model::new(&config, 3, 5, 0, &device);
+    let mut model = params::load(model, &ours("weights."), name).unwrap();
+    let size = config.image_size();
     let workers = Workers::new(2, 4, device.clone()).unwrap();
     let batch = Batch {
         images: resized.clone(),
-        labels: fixture.labels.clone(),
+        targets: fixture.labels.clone().into(),
     };
     let input: Tensor<4> =
         Tensor::from_data(TensorData::new(resized, [images, size, size, 3]), &device);
 
     // Every activation.
-    let mut pass = Pass::inference().traced();
-    let logits = model.forward(input.clone(), &mut pass);
+    let mut context = Context::inference().traced();
+    let logits = model.forward(input.clone(), &mut context);
     assert_close(
         "logits",
         &Array::of(logits).values,
         fixture.get("activation.logits"),
         1e-4,
     );
-    let trace = pass.into_trace();
-    assert_eq!(trace.len(), 3 + 2 * config.depth);
+    let trace = context.into_trace();
+    let Architecture::Vit(vit) = &config.arch;
+    let mut compared = 0;
     for (name, value) in trace {
-        let expected = fixture.get(&format!("activation.{name}"));
+        let expected = match keras_activation(&name) {
+            Some(theirs) => fixture.get(&format!("activation.{theirs}")),
+            None => continue,
+        };
         assert_close(&name, &Array::of(value).values, expected, 1e-4);
+        compared += 1;
     }
+    assert_eq!(compared, 3 + 2 * vit.depth);
 
     // Three steps: every loss, the first step's gradients, the weights at the end.
-    let mut optimizer = AdamW::new(AdamWConfig {
+    let own = parameters(&model).unwrap();
+    let scales = groups::resolve(&[], DecayOn::All, &own, &own).unwrap();
+    let config = AdamWConfig {
         beta1: 0.9,
         beta2: 0.999,
         epsilon: 1e-7,
         weight_decay: 1e-4,
         decay_scale: DecayScale::LearningRate,
-        decay_on: DecayOn::All,
         clip_norm: 0.0,
-    });
+    };
+    let mut optimizer = AdamW::new(config, scales);
     for step in 0..3 {
         // In parts and on two threads, as a run does it.
-        let outcome = workers.train(&model, &batch, [size, size, 3], 0.0, 0, step);
+        let outcome = workers
+            .train(&model, &batch, [size, size, 3], 0.0, 0, step)
+            .unwrap();
         let expected = fixture.get(&format!("loss.step{step}"));
         assert_close("loss", &[outcome.loss as f32], expected, 1e-5);
         if step == 0 {
-            let expected = fixture.group("gradient.");
-            assert_eq!(outcome.gradients.len(), expected.len());
+            let found = outcome.gradients.iter();
+            // Gradients come flat.
+            let weights = params::weights(&model);
+            let found = found.map(|(name, gradient)| {
+                let shape = weights[name].shape.clone();
+                let array = Array::of(gradient.clone()).reshaped(shape);
+                (name.to_owned(), array)
+            });
+            let (found, expected) = (apart(found.collect()), apart(ours("gradient.")));
+            assert_eq!(found.len(), expected.len());
             for (name, expected) in expected {
-                let found = Array::of(outcome.gradients[&name].clone()).values;
-                if name.ends_with("attention.key.bias") {
+                let found = &found[&name].values;
+                if name.ends_with("key.bias") {
                     // Exactly 0 in theory: adding the same to every key moves all scores of a
                     // query alike, and softmax does not see it. Both are rounding noise.
                     assert!(found.iter().chain(&expected.values).all(|g| g.abs() < 1e-7));
                 } else {
-                    assert_close(&name, &found, &expected.values, 1e-4);
+                    assert_close(&name, found, &expected.values, 1e-4);
                 }
             }
         }
-        model = optimizer.step(model, outcome.gradients, 1e-3);
+        let gradients = outcome.gradients.checked(optimizer.names()).unwrap();
+        model = optimizer.step(model, gradients, 1e-3);
     }
-    let found = weights::weights(&model);
-    let expected = fixture.group("after3.weights.");
-    let start = fixture.group("weights.");
+    let found = apart(params::weights(&model));
+    let expected = apart(ours("after3.weights."));
+    let (start, gradients) = (apart(ours("weights.")), apart(ours("gradient.")));
     assert_eq!(found.len(), expected.len());
     for (name, expected) in &expected {
         let found = &found[name].values;
-        if name.ends_with("attention.key.bias") {
+        assert_eq!(found.len(), expected.values.len());
+        if name.ends_with("key.bias") {
             // Its gradients are noise of up to 1e-8 or so (above), which Adam's ε damps to a
             // fraction of the rate; a real gradient would move it by 3e-3.
             let pairs = found.iter().zip(&expected.values);
@@ -245,10 +303,12 @@ fn model_equals_keras(name: &str, shifted: bool) {
         // The change itself, too: at 1e-3 a step it is small beside most weights. Adam divides a
         // gradient by its own size, so the noise of float32, 1e-7 of the largest gradient, shows
         // in the change of a weight whose gradient is hardly larger than that or than ε.
-        let gradient = &fixture.group("gradient.")[name].values;
+        let gradient = &gradients[name].values;
+        assert_eq!(gradient.len(), found.len());
         let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, x| m.max(x.abs()));
         let (most, noise) = (largest(gradient), 1e-7 * largest(gradient));
         let change = |values: &[f32]| -> Vec<f32> {
+            assert_eq!(values.len(), start[name].values.len());
             let pairs = values.iter().zip(&start[name].values);
             pairs.map(|(after, before)| after - before).collect()
         };
@@ -275,22 +335,154 @@ fn the_sl_vit_equals_keras() {
     model_equals_keras("sl_vit.safetensors", true);
 }
 
+/// The paper's ViT against its own code's numbers: by composed operations and by the kernels.
+fn model_equals_the_papers(name: &str, spt: bool) {
+    /// float32 differs from float64 by 1e-6 here; another epsilon or GELU moves logits by 1e-4.
+    const TOLERANCE: f64 = 2e-5;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}"));
+    let fixture = Fixture::read(name);
+    let Foreign { info, weights } = from_pytorch(&path, vec![]).unwrap();
+    assert_eq!((info.config.spt, info.config.lsa), (spt, spt));
+    let device = smallvit::train::device::cpu();
+    let model = info.with_weights(&weights, name, &device).unwrap();
+    let preprocess = info.preprocess();
+    let length = preprocess.output_len();
+    let images = fixture.labels.len();
+    assert_eq!((images, fixture.pixels.len()), (2, 2 * length));
+    let mut pixels = vec![0.0; images * length];
+    for (image, out) in fixture.pixels.chunks(length).zip(pixels.chunks_mut(length)) {
+        preprocess.apply(image, out);
+    }
+    assert_close(
+        "images",
+        &pixels,
+        &channels_last(fixture.get("input.images"), images, 3),
+        1e-6,
+    );
+    let shape = [32, 32, 3];
+    let data = TensorData::new(pixels.clone(), [images, 32, 32, 3]);
+    let input: Tensor<4> = Tensor::from_data(data, &device);
+
+    let mut context = Context::inference().traced();
+    let logits = Array::of(model.forward(input.clone(), &mut context)).values;
+    let workers = Workers::new(2, 1, device.clone()).unwrap();
+    let by_kernels = workers.infer(&model, &pixels, shape);
+    let expected = fixture.get("activation.logits");
+    for found in [&logits, &by_kernels] {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(f64::from((found - expected).abs()) < TOLERANCE);
+        }
+    }
+    let mut compared = 0;
+    for (name, value) in context.into_trace() {
+        let Some(theirs) = paper_activation(&name) else {
+            continue;
+        };
+        let mut expected = fixture.get(&format!("activation.{theirs}")).to_vec();
+        if theirs == "shifted" {
+            expected = channels_last(&swapped(&expected, images), images, 15);
+        }
+        assert_close(&name, &Array::of(value).values, &expected, TOLERANCE);
+        compared += 1;
+    }
+    let with_spt = if spt { 1 } else { 0 };
+    assert_eq!(compared, 3 + 2 * 2 + with_spt);
+
+    let expected = pytorch::vit(fixture.group("gradient."), 3);
+    let batch = Batch {
+        images: pixels,
+        targets: fixture.labels.clone().into(),
+    };
+    let composed = Workers::new(1, 2, device).unwrap().composed();
+    // A temperature's gradient is a sum of thousands of numbers that nearly cancel, which Burn adds one
+    // after another.
+    for (how, workers, tolerance) in [
+        ("kernels", workers, TOLERANCE),
+        ("composed", composed, 1e-4),
+    ] {
+        let outcome = workers.train(&model, &batch, shape, 0.0, 0, 0).unwrap();
+        let loss = fixture.get("loss");
+        assert_close(how, &[outcome.loss as f32], loss, TOLERANCE);
+        assert_eq!(outcome.gradients.len(), expected.len());
+        for (name, expected) in &expected {
+            let found = Array::of(outcome.gradients[name.as_str()].clone()).values;
+            assert_close(
+                &format!("{how} {name}"),
+                &found,
+                &expected.values,
+                tolerance,
+            );
+        }
+    }
+}
+
+/// The paper's name of an intermediate of ours, where the fixtures have it.
+fn paper_activation(name: &str) -> Option<String> {
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts[..] {
+        ["embedding", "shifted"] => Some("shifted".into()),
+        ["embedding"] => Some("tokens".into()),
+        ["sequence"] => Some("embedded".into()),
+        ["blocks", block, "attention"] => Some(format!("block{block}.attended")),
+        ["blocks", block, "mlp"] => Some(format!("block{block}")),
+        ["pooling"] => Some("features".into()),
+        _ => None,
+    }
+}
+
+/// `[image, channel, pixel]` → `[image, pixel, channel]`.
+fn channels_last(values: &[f32], images: usize, channels: usize) -> Vec<f32> {
+    let pixels = values.len() / images / channels;
+    let place = |i: usize| {
+        let (image, rest) = (i / (pixels * channels), i % (pixels * channels));
+        (image * channels + rest % channels) * pixels + rest / channels
+    };
+    (0..values.len()).map(|i| values[place(i)]).collect()
+}
+
+/// The paper's order of an image's shifted versions, `[image, version, …]`, in ours: the first shift
+/// and the last change places.
+fn swapped(values: &[f32], images: usize) -> Vec<f32> {
+    let version = values.len() / images / 5;
+    let versions: Vec<&[f32]> = values.chunks_exact(version).collect();
+    (0..images)
+        .flat_map(|image| [0, 4, 2, 3, 1].map(|version| versions[5 * image + version]))
+        .flatten()
+        .copied()
+        .collect()
+}
+
+#[test]
+fn the_papers_vit_equals_its_code() {
+    model_equals_the_papers("paper-vit.safetensors", false);
+}
+
+#[test]
+fn the_papers_sl_vit_equals_its_code() {
+    model_equals_the_papers("paper-sl-vit.safetensors", true);
+}
+
 #[test]
 fn rotation_and_zoom_equal_keras() {
     let fixture = Fixture::read("pipeline.safetensors");
     let images = fixture.get("images").chunks(24 * 24 * 3);
     let check = |kind: &str, affine_of: &dyn Fn(usize) -> Affine| {
         let outputs = fixture.get(&format!("{kind}.output")).chunks(24 * 24 * 3);
+        assert_eq!(outputs.len(), images.len());
         for (number, (image, expected)) in images.clone().zip(outputs).enumerate() {
             let affine = affine_of(number);
             let rows = &fixture.get(&format!("{kind}.affine"))[8 * number..];
+            assert!(rows.len() >= 6);
             for (found, expected) in affine.column.iter().chain(&affine.row).zip(rows) {
                 assert!(
                     (found - expected).abs() < 1e-5,
                     "{kind} {number}: {found} {expected}"
                 );
             }
-            let found = affine::transform(image, [24, 24, 3], &affine);
+            let mut found = vec![0.0; 24 * 24 * 3];
+            affine::transform(image, [24, 24, 3], &affine, &mut found);
+            assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
                 assert!(
                     (found - expected).abs() < 1e-4,
@@ -317,7 +509,9 @@ fn resizing_equals_keras() {
         [72, 72],
         &mut found,
     );
-    for (found, expected) in found.iter().zip(fixture.get("resize.32to72.output")) {
+    let expected = fixture.get("resize.32to72.output");
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() < 1e-4);
     }
 }
@@ -333,6 +527,8 @@ fn the_schedule_equals_keras() {
         total_steps: 200,
     };
     let steps = fixture.get("warmup_cosine.steps");
+    assert_eq!(steps.len(), fixture.get("warmup_cosine.rates").len());
+    assert!(steps.len() > 10);
     for (&step, &expected) in steps.iter().zip(fixture.get("warmup_cosine.rates")) {
         // Keras computes in float32: its rates carry errors of 1e-7 of the peak.
         assert!(
@@ -347,7 +543,8 @@ fn loss_and_accuracies_equal_keras() {
     let fixture = Fixture::read("pipeline.safetensors");
     let logits = fixture.get("metrics.logits");
     let tensor = Tensor::from_data(TensorData::new(logits.to_vec(), [8, 10]), &Device::flex());
-    let loss: f32 = cross_entropy(tensor, &fixture.labels, 0.0).into_scalar();
+    let targets = fixture.labels.clone().into();
+    let loss: f32 = cross_entropy(tensor, &targets, 0.0).into_scalar();
     assert_close("loss", &[loss], fixture.get("metrics.loss"), 1e-6);
     let mut sums = Sums::default();
     sums.add(f64::from(loss), logits, &fixture.labels);

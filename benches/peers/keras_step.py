@@ -1,4 +1,4 @@
-"""One training step (or inference) of the seed's model in Keras on TensorFlow, timed on the CPU.
+"""One training step (or inference) of the Keras example's model in Keras on TensorFlow, timed on the CPU.
 
 The model is that of the Keras example, layer by layer; images come ready, so no augmentation runs.
 """

@@ -1,4 +1,4 @@
-"""One training step (or inference) of the seed's model in PyTorch, timed on the CPU.
+"""One training step (or inference) of the Keras example's model in PyTorch, timed on the CPU.
 
 The model is the one `smallvit bench` times (recipe keras-2022): 72-pixel images, patches of 6,
 144 tokens of width 64, 8 blocks of 4 heads of 64, MLP 128-64 with two GELUs, head 9216-2048-1024-100.

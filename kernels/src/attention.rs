@@ -5,6 +5,67 @@ use crate::math::{dot, exp, max, replace_and_sum};
 use crate::matrix::{Matrix, MatrixMut, Precision};
 use crate::simd::dispatched;
 
+/// A learned bias by relative position: tokens that lie alike in the grid, seen from one another,
+/// share a number a head (Shaw and others, arXiv 1803.02155; on a grid, Liu and others, *Swin
+/// Transformer*, arXiv 2103.14030, equation 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Tokens along the grid's height.
+    pub height: usize,
+    /// Tokens along its width.
+    pub width: usize,
+    /// Tokens before the grid's, such as a class token: they have no bias, and nobody towards
+    /// them.
+    pub before: usize,
+}
+
+impl Position {
+    /// Different relative positions, and so numbers a head: (2 · height − 1)(2 · width − 1).
+    pub fn offsets(&self) -> usize {
+        (2 * self.height - 1) * (2 * self.width - 1)
+    }
+
+    /// Calls `each` with a slice of a row of scores, the query's number in the grid given, and the
+    /// place in a head's table of the slice's first number; the others' places go down from there.
+    #[inline(always)]
+    fn runs(&self, query: usize, mut each: impl FnMut(std::ops::Range<usize>, usize)) {
+        let (row, column) = (query / self.width, query % self.width);
+        for key_row in 0..self.height {
+            let keys = self.before + key_row * self.width;
+            // (Δrow + height − 1) · (2 · width − 1) + Δcolumn + width − 1, Δ = query − key.
+            let place = (row + self.height - 1 - key_row) * (2 * self.width - 1);
+            each(keys..keys + self.width, place + column + self.width - 1);
+        }
+    }
+
+    /// Adds a head's biases to rows of scores, those from token number `first` on.
+    fn add(&self, table: &[f32], scores: &mut [f32], tokens: usize, first: usize) {
+        for (number, row) in scores.chunks_exact_mut(tokens).enumerate() {
+            let Some(query) = (first + number).checked_sub(self.before) else {
+                continue;
+            };
+            self.runs(query, |keys, place| {
+                let biases = table[..=place].iter().rev();
+                for (score, bias) in row[keys].iter_mut().zip(biases) {
+                    *score += bias;
+                }
+            });
+        }
+    }
+
+    /// Adds to a head's table what comes back from its scores.
+    fn add_back(&self, d_scores: &[f32], tokens: usize, d_table: &mut [f32]) {
+        for (query, row) in d_scores.chunks_exact(tokens).skip(self.before).enumerate() {
+            self.runs(query, |keys, place| {
+                let biases = d_table[..=place].iter_mut().rev();
+                for (bias, score) in biases.zip(&row[keys]) {
+                    *bias += score;
+                }
+            });
+        }
+    }
+}
+
 /// What an attention does.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
@@ -16,9 +77,11 @@ pub struct Attention {
     pub key_dim: usize,
     /// Whether no token attends to itself.
     pub mask_diagonal: bool,
+    /// Whether there is a bias by relative position.
+    pub position: Option<Position>,
     /// Dropout of the probabilities.
     pub dropout: Rate,
-    /// Of all products, the block's among them.
+    /// Of all products, those of the projections among them.
     pub precision: Precision,
 }
 
@@ -51,14 +114,16 @@ impl Attention {
         MatrixMut::strided(&mut qkv[first..], self.tokens, self.key_dim, 3 * inner)
     }
 
-    /// One image: `qkv` is `[token, (q, k, v), head, key]`, `scale` 1 / τ of each head;
-    /// `probabilities` `[head, token, token]` (before dropout) and `out` `[token, head, key]` are
-    /// written. `key` names the dropout mask, over the elements of `probabilities`; without it
-    /// nothing is dropped.
+    /// One image: `qkv` is `[token, (q, k, v), head, key]`, `scale` what each head's scores are
+    /// multiplied by, `position` `[head, offset]`; `probabilities` `[head, token, token]` (before
+    /// dropout) and `out` `[token, head, key]` are written. `key` names the dropout mask, over the
+    /// elements of `probabilities`; without it nothing is dropped.
+    #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn forward(
         &self,
         qkv: &[f32],
         scale: &[f32],
+        position: Option<&[f32]>,
         probabilities: &mut [f32],
         out: &mut [f32],
         key: Option<u64>,
@@ -69,8 +134,9 @@ impl Attention {
         let heads = probabilities.chunks_exact_mut(square);
         for (head, probabilities) in heads.enumerate() {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            let (k_t, v) = (self.precision.right(k.t()), self.precision.right(v));
+            let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
             MatrixMut::new(probabilities, self.tokens, self.tokens).set(scale[head], q, &k_t);
+            self.add_position(position, head, probabilities, 0);
             let probabilities = self.softmax(probabilities, head, key, dropped);
             let probabilities = Matrix::new(probabilities, self.tokens, self.tokens);
             let out = &mut out[head * self.key_dim..];
@@ -84,6 +150,7 @@ impl Attention {
         &self,
         qkv: &[f32],
         scale: &[f32],
+        position: Option<&[f32]>,
         first: usize,
         out: &mut [f32],
         scratch: &mut [f32],
@@ -93,13 +160,22 @@ impl Attention {
         let scores = &mut scratch[..tokens * all];
         for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            let (k_t, v) = (self.precision.right(k.t()), self.precision.right(v));
+            let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
             let q = q.from_row(first, tokens);
             MatrixMut::new(scores, tokens, all).set(scale[head], q, &k_t);
+            self.add_position(position, head, scores, first);
             softmax(scores, all, self.mask_diagonal.then_some(first));
             let probabilities = Matrix::new(scores, tokens, all);
             let out = &mut out[head * self.key_dim..];
             MatrixMut::strided(out, tokens, self.key_dim, inner).set(1.0, probabilities, &v);
+        }
+    }
+
+    /// Adds a head's biases by relative position to its scores from token number `first` on.
+    fn add_position(&self, table: Option<&[f32]>, head: usize, scores: &mut [f32], first: usize) {
+        if let (Some(position), Some(table)) = (self.position, table) {
+            let table = &table[head * position.offsets()..][..position.offsets()];
+            position.add(table, scores, self.tokens, first);
         }
     }
 
@@ -132,7 +208,7 @@ impl Attention {
     }
 
     /// One image, back: `d_out` is `[token, head, key]`; `d_qkv` is written, and the gradients of
-    /// `scale` are added to `d_scale`. The other arguments are the forward pass's.
+    /// `scale` and `position` are added to `d_scale` and `d_position`. The other arguments are the forward pass's.
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     pub fn backward(
         &self,
@@ -142,6 +218,7 @@ impl Attention {
         d_out: &[f32],
         d_qkv: &mut [f32],
         d_scale: &mut [f32],
+        mut d_position: Option<&mut [f32]>,
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
@@ -154,16 +231,20 @@ impl Attention {
             let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
             let dropped = self.drop(probabilities, head, key, dropped);
             let dropped_matrix = Matrix::new(dropped, tokens, tokens);
-            let right = |matrix| self.precision.right(matrix);
+            let operand = |matrix| self.precision.operand(matrix);
             self.view_mut(d_qkv, 2, head)
-                .set(1.0, dropped_matrix.t(), &right(d_out));
-            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, &right(v.t()));
+                .set(1.0, dropped_matrix.t(), &operand(d_out));
+            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, &operand(v.t()));
             softmax_backward(probabilities, dropped, d_scores, tokens);
+            if let (Some(position), Some(table)) = (self.position, &mut d_position) {
+                let table = &mut table[head * position.offsets()..][..position.offsets()];
+                position.add_back(d_scores, tokens, table);
+            }
             let d_scores = Matrix::new(d_scores, tokens, tokens);
             self.view_mut(d_qkv, 0, head)
-                .set(scale[head], d_scores, &right(k));
+                .set(scale[head], d_scores, &operand(k));
             self.view_mut(d_qkv, 1, head)
-                .set(scale[head], d_scores.t(), &right(q));
+                .set(scale[head], d_scores.t(), &operand(q));
             // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale.
             let first = head * self.key_dim;
             let mut along = [0.0];

@@ -592,7 +592,7 @@ mod tests {
                     before + 0.75 * sum
                 };
                 for precision in precisions() {
-                    let right = precision.right(b);
+                    let right = precision.operand(b);
                     for keep in [false, true] {
                         let mut c = before.clone();
                         let to = MatrixMut::new(&mut c, rows, columns);
@@ -619,7 +619,7 @@ mod tests {
     fn what_is_not_finite_stays_so() {
         for precision in precisions() {
             let b = [1.0, 0.0, f32::INFINITY, f32::NAN];
-            let right = precision.right(Matrix::new(&b, 1, 4));
+            let right = precision.operand(Matrix::new(&b, 1, 4));
             let mut c = [0.0; 4];
             MatrixMut::new(&mut c, 1, 4).set(1.0, Matrix::new(&[2.0], 1, 1), &right);
             assert_eq!((c[0], c[1], c[2]), (2.0, 0.0, f32::INFINITY));

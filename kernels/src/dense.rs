@@ -30,7 +30,7 @@ pub fn forward(
         let count = ROWS.min(input - from);
         let x = Matrix::strided(&x[from..], rows, count, input);
         let kernel = Matrix::strided(&kernel[from * output + first..], count, columns, output);
-        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.right(kernel));
+        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.operand(kernel));
     }
 }
 
@@ -84,7 +84,7 @@ pub fn backward(
     MatrixMut::new(transposed, input, rows).set(
         1.0,
         Matrix::new(kernel, input, output),
-        &precision.right(dy.t()),
+        &precision.operand(dy.t()),
     );
     for (row, dx) in dx.chunks_exact_mut(input).enumerate() {
         for (dx, column) in dx.iter_mut().zip(transposed.chunks_exact(rows)) {

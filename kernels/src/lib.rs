@@ -4,9 +4,11 @@
 //! state, start no threads and draw no random numbers but those of [`dropout`]'s counters. A
 //! caller spreads images over threads.
 //!
-//! One image's working set fits a core's second-level cache, so each kernel takes one image
-//! through all its operations before it touches the next; gradients of weights are added image
-//! by image, in order.
+//! [`ops`] are the parts that models are made of, on one image each. One image's working set fits
+//! a core's second-level cache, so a chain of operations takes one image through all of them before
+//! the next is touched; gradients of weights are added image by image, in order. [`dense`] is the
+//! exception: a classifier's layers have too many weights to pass through the cache once an image,
+//! and work on a whole batch. The rest is the ground that both stand on.
 
 #![warn(missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]
@@ -14,11 +16,10 @@
 pub mod adamw;
 pub mod attention;
 mod bf16;
-pub mod block;
 pub mod dense;
 pub mod dropout;
 pub mod math;
 pub mod matrix;
 pub mod norm;
+pub mod ops;
 mod simd;
-pub mod tokenizer;

@@ -108,23 +108,44 @@ impl Precision {
     /// A right operand of products in this precision. Made once, it may serve many products.
     ///
     /// Panics where the precision is not [available](Precision::available).
-    pub fn right(self, matrix: Matrix<'_>) -> Right<'_> {
+    pub fn operand(self, matrix: Matrix<'_>) -> Operand<'_> {
+        match self.pack(matrix) {
+            Some(packed) => Operand(Kind::Packed(packed)),
+            None => Operand(Kind::F32(matrix)),
+        }
+    }
+
+    /// What [`Operand::packed`] takes; none where an operand is used as it lies.
+    pub(crate) fn pack(self, matrix: Matrix) -> Option<bf16::Packed> {
         assert!(self.available(), "this processor multiplies no bfloat16");
         let unit = match self {
-            Self::F32 => return Right(Operand::F32(matrix)),
+            Self::F32 => return None,
             Self::Bf16 => bf16::Unit::Instruction,
             Self::Bf16Emulated => bf16::Unit::Software,
         };
-        Right(Operand::Bf16(bf16::Packed::new(matrix, unit)))
+        Some(bf16::Packed::new(matrix, unit))
     }
 }
 
 /// The right operand of products, which decides their precision.
-pub struct Right<'a>(Operand<'a>);
+pub struct Operand<'a>(Kind<'a>);
 
-enum Operand<'a> {
+enum Kind<'a> {
     F32(Matrix<'a>),
-    Bf16(bf16::Packed),
+    Packed(bf16::Packed),
+    Shared(&'a bf16::Packed),
+}
+
+impl<'a> Operand<'a> {
+    /// A matrix as it lies, for products in float32.
+    pub(crate) fn float32(matrix: Matrix<'a>) -> Self {
+        Self(Kind::F32(matrix))
+    }
+
+    /// One that was packed before, for many products.
+    pub(crate) fn packed(packed: &'a bf16::Packed) -> Self {
+        Self(Kind::Shared(packed))
+    }
 }
 
 /// A matrix that a product is written to.
@@ -155,25 +176,27 @@ impl<'a> MatrixMut<'a> {
     }
 
     /// self = scale · a · b
-    pub fn set(self, scale: f32, a: Matrix, b: &Right) {
+    pub fn set(self, scale: f32, a: Matrix, b: &Operand) {
         self.product(false, scale, a, b);
     }
 
     /// self += scale · a · b
-    pub fn add(self, scale: f32, a: Matrix, b: &Right) {
+    pub fn add(self, scale: f32, a: Matrix, b: &Operand) {
         self.product(true, scale, a, b);
     }
 
-    fn product(self, keep: bool, scale: f32, a: Matrix, b: &Right) {
+    fn product(self, keep: bool, scale: f32, a: Matrix, b: &Operand) {
         let (rows, columns) = match &b.0 {
-            Operand::F32(b) => (b.rows, b.columns),
-            Operand::Bf16(b) => (b.rows, b.columns),
+            Kind::F32(b) => (b.rows, b.columns),
+            Kind::Packed(b) => (b.rows, b.columns),
+            Kind::Shared(b) => (b.rows, b.columns),
         };
         assert_eq!((self.rows, self.columns), (a.rows, columns));
         assert_eq!(a.columns, rows);
         match &b.0 {
-            Operand::F32(b) => self.float32(keep, scale, a, *b),
-            Operand::Bf16(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
+            Kind::F32(b) => self.float32(keep, scale, a, *b),
+            Kind::Packed(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
+            Kind::Shared(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
         }
     }
 
@@ -219,12 +242,12 @@ pub fn ceiling(precision: Precision, seconds: f64) -> f64 {
     let a: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 7) as f32).collect();
     let mut c = vec![0.0; SIDE * SIDE];
     let view = Matrix::new(&a, SIDE, SIDE);
-    let right = precision.right(view);
+    let operand = precision.operand(view);
     let began = std::time::Instant::now();
     let mut rounds = 0;
     while began.elapsed().as_secs_f64() < seconds {
         for _ in 0..8 {
-            MatrixMut::new(&mut c, SIDE, SIDE).set(1.0, view, &right);
+            MatrixMut::new(&mut c, SIDE, SIDE).set(1.0, view, &operand);
             std::hint::black_box(&c);
         }
         rounds += 8;
@@ -243,7 +266,7 @@ mod tests {
         let b = [1.0, 0.0, 2.0, 0.0, 1.0, 1.0];
         let mut c = [10.0; 5];
         let a = Matrix::strided(&a, 2, 3, 4);
-        let b = Precision::F32.right(Matrix::new(&b, 2, 3).t());
+        let b = Precision::F32.operand(Matrix::new(&b, 2, 3).t());
         MatrixMut::strided(&mut c, 2, 2, 3).set(1.0, a, &b);
         assert_eq!(c, [7.0, 5.0, 10.0, 16.0, 11.0]);
         MatrixMut::strided(&mut c, 2, 2, 3).add(2.0, a, &b);

@@ -8,60 +8,45 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
 
-use super::{Augmentation, Preprocess, augment};
+pub use super::batch::Batch;
+pub use super::{EpochAugmentation, Instance};
+use super::{Pipeline, Preprocess, Targets};
 use crate::data::Split;
 use crate::random::{Purpose, Stream};
 
 /// Finished batches that wait in a worker's channel.
 pub const AHEAD: usize = 1;
 
-/// Images ready for the model, and their classes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
-    /// `[image, row, column, channel]`.
-    pub images: Vec<f32>,
-    /// A class an image.
-    pub labels: Vec<u32>,
-}
-
 /// Which samples, in which order, how many at a time.
 #[derive(Clone, Debug)]
-pub struct Plan {
-    /// Sample numbers in the split.
-    pub order: Vec<u32>,
+pub struct Sampler {
+    /// Which sample is when trained on, and which copy of it.
+    pub order: Vec<Instance>,
     /// Samples in a batch; the last batch may be smaller.
     pub batch: usize,
     /// Batches to leave out at the beginning (a resumed epoch).
     pub skip: usize,
 }
 
-impl Plan {
+impl Sampler {
     /// The samples shuffled for this epoch, as every run with this seed shuffles them.
     pub fn shuffled(samples: &[u32], batch: usize, seed: u64, epoch: u64, skip: usize) -> Self {
         let mut order = samples.to_vec();
         Stream::new(seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
-        Self { order, batch, skip }
+        Self {
+            skip,
+            ..Self::in_order(&order, batch)
+        }
     }
 
     /// The samples as they come.
     pub fn in_order(samples: &[u32], batch: usize) -> Self {
         Self {
-            order: samples.to_vec(),
+            order: samples.iter().copied().map(Instance::once).collect(),
             batch,
             skip: 0,
         }
     }
-}
-
-/// The augmentation of an epoch: what is done, and the streams it draws from.
-#[derive(Clone, Debug)]
-pub struct EpochAugmentation {
-    /// What is done.
-    pub augmentation: Augmentation,
-    /// The run's seed.
-    pub seed: u64,
-    /// The epoch.
-    pub epoch: u64,
 }
 
 /// An iterator over batches.
@@ -72,25 +57,27 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts `workers` threads on the plan. Without `epoch` the images are only preprocessed.
+    /// Starts `workers` threads on the sampler. Without `epoch` the images are only preprocessed.
     pub fn start(
         split: Arc<Split>,
-        plan: Plan,
+        sampler: Sampler,
         preprocess: Arc<Preprocess>,
         epoch: Option<EpochAugmentation>,
         workers: usize,
     ) -> Self {
         let workers = workers.max(1);
-        let plan = Arc::new(plan);
+        let sampler = Arc::new(sampler);
         let (channels, workers) = (0..workers)
             .map(|worker| {
                 let (sender, receiver) = sync_channel(AHEAD);
-                let (split, plan) = (split.clone(), plan.clone());
+                let (split, sampler) = (split.clone(), sampler.clone());
                 let (preprocess, epoch) = (preprocess.clone(), epoch.clone());
                 let work = move || {
-                    let batches = plan.order.chunks(plan.batch).skip(plan.skip);
-                    for samples in batches.skip(worker).step_by(workers) {
-                        let batch = make(&split, samples, &preprocess, epoch.as_ref());
+                    let mut pipeline = Pipeline::new(epoch);
+                    let batches = sampler.order.chunks(sampler.batch).enumerate();
+                    let own = batches.skip(sampler.skip + worker).step_by(workers);
+                    for (number, instances) in own {
+                        let batch = of(&split, instances, &preprocess, &mut pipeline, number);
                         if sender.send(batch).is_err() {
                             return; // the loader is gone
                         }
@@ -127,95 +114,163 @@ impl Drop for Loader {
     }
 }
 
-/// One batch.
+/// The first batch of an epoch, or of none, made of these samples here and now.
 pub fn make(
     split: &Split,
     samples: &[u32],
     preprocess: &Preprocess,
     epoch: Option<&EpochAugmentation>,
 ) -> Batch {
-    let length = preprocess.output_len();
-    let mut images = Vec::with_capacity(samples.len() * length);
-    let mut image = vec![0.0; length];
-    for &sample in samples {
-        preprocess.apply(split.images.image(sample as usize), &mut image);
-        if let Some(epoch) = epoch {
-            let mut stream =
-                Stream::new(epoch.seed, Purpose::Augment, epoch.epoch, u64::from(sample));
-            augment(
-                &mut image,
-                preprocess.image_size,
-                preprocess.input[2],
-                &epoch.augmentation,
-                &mut stream,
-            );
-        }
-        images.extend_from_slice(&image);
+    let instances: Vec<_> = samples.iter().copied().map(Instance::once).collect();
+    let mut pipeline = Pipeline::new(epoch.cloned());
+    of(split, &instances, preprocess, &mut pipeline, 0)
+}
+
+/// A batch and its number in the epoch.
+fn of(
+    split: &Split,
+    instances: &[Instance],
+    preprocess: &Preprocess,
+    pipeline: &mut Pipeline,
+    number: usize,
+) -> Batch {
+    let mut images = Vec::with_capacity(instances.len() * preprocess.output_len());
+    for &instance in instances {
+        let pixels = split.images.image(instance.sample as usize);
+        images.extend_from_slice(pipeline.image(pixels, preprocess, instance));
     }
-    Batch {
+    let label = |instance: &Instance| split.labels[instance.sample as usize];
+    let mut batch = Batch {
         images,
-        labels: samples
-            .iter()
-            .map(|&sample| split.labels[sample as usize])
-            .collect(),
-    }
+        targets: Targets::Hard(instances.iter().map(label).collect()),
+    };
+    pipeline.batch(&mut batch, preprocess.output(), number);
+    batch
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::augment::Augmentation;
+    use crate::augment::batch::mix::Mixing;
+    use crate::augment::floats::erasing::Erasing;
     use crate::data::Images;
 
-    fn start(workers: usize, skip: usize) -> Loader {
-        let images = Images {
-            height: 2,
-            width: 2,
-            channels: 1,
-            pixels: (0..23 * 4).map(|i| i as u8).collect(),
-        };
-        let split = Split {
-            images,
-            labels: (0..23).collect(),
-        };
+    const SAMPLES: u32 = 23;
+
+    fn split() -> Split {
+        Split {
+            images: Images {
+                height: 2,
+                width: 2,
+                channels: 1,
+                pixels: (0..SAMPLES * 4).map(|i| i as u8).collect(),
+            },
+            labels: (0..SAMPLES).collect(),
+        }
+    }
+
+    fn start(
+        sampler: impl FnOnce(&[u32]) -> Sampler,
+        mix: Option<Mixing>,
+        workers: usize,
+    ) -> Loader {
         let preprocess = Preprocess {
             input: [2, 2, 1],
             image_size: 4,
             mean: vec![10.0],
             variance: vec![9.0],
         };
-        let samples: Vec<u32> = (0..23).collect();
+        let samples: Vec<u32> = (0..SAMPLES).collect();
+        let augmentation = Augmentation {
+            crop_padding: 1,
+            erasing: Some(Erasing::default()),
+            mix,
+            ..Augmentation::default()
+        };
         let epoch = EpochAugmentation {
-            augmentation: Augmentation::default(),
+            augmentation,
             seed: 1,
             epoch: 4,
         };
-        Loader::start(
-            Arc::new(split),
-            Plan::shuffled(&samples, 5, 1, 4, skip),
-            Arc::new(preprocess),
-            Some(epoch),
-            workers,
-        )
+        let sampler = sampler(&samples);
+        let split = Arc::new(split());
+        Loader::start(split, sampler, Arc::new(preprocess), Some(epoch), workers)
+    }
+
+    /// The epoch's batches after the first `skip`.
+    fn batches(mix: Option<Mixing>, workers: usize, skip: usize) -> Vec<Batch> {
+        start(|s| Sampler::shuffled(s, 5, 1, 4, skip), mix, workers).collect()
     }
 
     #[test]
-    fn batches_do_not_depend_on_the_number_of_workers() {
-        let one: Vec<Batch> = start(1, 0).collect();
-        assert_eq!(one.len(), 5);
-        assert_eq!(one[4].labels.len(), 3);
-        assert_eq!(one[0].images.len(), 5 * 16);
-        let mut labels: Vec<u32> = one.iter().flat_map(|b| b.labels.clone()).collect();
+    fn an_epoch_has_every_sample_once() {
+        let epoch = batches(None, 2, 0);
+        assert_eq!(epoch.len(), 5);
+        assert_eq!(epoch[4].targets.len(), 3);
+        assert_eq!(epoch[0].images.len(), 5 * 16);
+        let labels = epoch.iter().flat_map(|batch| match &batch.targets {
+            Targets::Hard(labels) => labels.clone(),
+            Targets::Mixed { .. } => panic!("mixed without being asked to"),
+        });
+        let mut labels: Vec<u32> = labels.collect();
         labels.sort_unstable();
-        assert_eq!(labels, (0..23).collect::<Vec<_>>());
-        for workers in [2, 3, 7] {
-            assert_eq!(start(workers, 0).collect::<Vec<_>>(), one);
+        assert_eq!(labels, (0..SAMPLES).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn batches_depend_neither_on_the_number_of_workers_nor_on_resumption() {
+        for mix in [None, Some(Mixing::default())] {
+            let one = batches(mix.clone(), 1, 0);
+            assert_eq!(one.len(), 5);
+            let mixed = |batch: &Batch| matches!(batch.targets, Targets::Mixed { .. });
+            assert!(one.iter().all(|batch| mixed(batch) == mix.is_some()));
+            for workers in [2, 3, 7] {
+                assert_eq!(batches(mix.clone(), workers, 0), one);
+            }
+            for skip in 1..=5 {
+                assert_eq!(batches(mix.clone(), 2, skip), one[skip..]);
+            }
         }
-        assert_eq!(start(2, 3).collect::<Vec<_>>(), one[3..]);
+        // Neighbouring batches are mixed by draws of their own.
+        let mixup = Mixing {
+            cutmix_alpha: 0.0,
+            ..Mixing::default()
+        };
+        let weights = batches(Some(mixup), 1, 0)
+            .into_iter()
+            .map(|batch| match batch.targets {
+                Targets::Mixed { weight_a, .. } => weight_a[0].to_bits(),
+                Targets::Hard(_) => panic!("not mixed"),
+            });
+        let weights: std::collections::BTreeSet<u32> = weights.collect();
+        assert_eq!(weights.len(), 5);
+    }
+
+    #[test]
+    fn repeats_of_a_sample_are_augmented_apart_from_each_other() {
+        let repeated = |repeats: [u32; 2]| {
+            let order = repeats
+                .map(|repeat| Instance { sample: 9, repeat })
+                .to_vec();
+            let sampler = |_: &[u32]| Sampler {
+                order,
+                batch: 2,
+                skip: 0,
+            };
+            let batch = start(sampler, None, 1).next().unwrap();
+            assert_eq!(batch.targets, vec![9, 9].into());
+            let (first, second) = batch.images.split_at(16);
+            (first.to_vec(), second.to_vec())
+        };
+        let (first, second) = repeated([0, 1]);
+        assert_ne!(first, second);
+        assert_eq!(repeated([1, 1]), (second.clone(), second));
     }
 
     #[test]
     fn a_dropped_loader_ends_its_workers() {
-        let mut loader = start(3, 0);
+        let mut loader = start(|s| Sampler::in_order(s, 5), None, 3);
         loader.next();
         drop(loader); // joins: a worker that went on sending would hang here
     }

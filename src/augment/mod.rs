@@ -1,201 +1,131 @@
-//! Images → images, as Keras's preprocessing layers do it; one file a transform.
+//! Images → images, and targets → targets: preprocessing, augmentation, and the loader that makes
+//! batches of them.
 //!
-//! All images here are `[row, column, channel]` in 32-bit floats, and every transform is a pure
-//! function: the random ones take their numbers from a [`Stream`] of the sample's own. The order
-//! is the seed's: normalise, resize, flip, rotate, zoom.
+//! Images are `[row, column, channel]`. One goes through, in this order:
+//!
+//! 1. [`pixels`]: operations on 8-bit pixels as the data set has them: flip, crop;
+//! 2. [`Preprocess`]: normalised, then resized (every image, in training and after);
+//! 3. [`floats`]: operations on what the model would see: rotation, zoom, erasing;
+//! 4. [`batch`]: operations on a whole batch, which may change its [`Targets`]: Mixup, CutMix.
+//!
+//! What is done is a recipe's [`Augmentation`]; a [`Pipeline`] does it, and the [`loader`] runs one
+//! on each of its threads. Every operation is a pure function of what it works on, its parameters
+//! and a random stream of its own, named by the run's seed, the epoch, the sample, the repeat (which
+//! copy of a sample that comes more than once), and the operation's [name](Operation::name). On a
+//! batch, the batch's number in the epoch takes the place of sample and repeat. So an operation that
+//! is switched on or off, or comes in later, leaves the draws of all others as they were.
+//!
+//! # A new operation
+//!
+//! One new file, which knows everything about it, and a line in each of three lists:
+//!
+//! - `pixels/invert.rs` (say) holds the formula and its source, the parameters (a serde struct with
+//!   the literature's defaults, where one number isn't enough), the transform as a plain function,
+//!   tests against a closed form, an [`Operation`] that draws and calls it, whose `check` refuses
+//!   impossible parameters, and `of`: the operation as a recipe asks for it, if it does;
+//! - in its stage's `mod.rs`, `pub mod invert;`, and `invert::of(recipe)` in `operations`, at the
+//!   place where its turn comes;
+//! - in [`Augmentation`], its field.
+//!
+//! Policies (AutoAugment, RandAugment, TrivialAugment) are such files, too.
 
-pub mod affine;
+pub mod batch;
+pub mod floats;
 pub mod loader;
+mod pipeline;
+pub mod pixels;
+mod preprocess;
+mod recipe;
 pub mod resize;
+mod targets;
 
-use serde::{Deserialize, Serialize};
+pub use pipeline::{EpochAugmentation, Instance, Pipeline};
+pub use preprocess::Preprocess;
+pub use recipe::Augmentation;
+pub use targets::Targets;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::random::Stream;
-use affine::Affine;
 
-/// What training images go through besides normalisation and resizing; the `[augment]` table of
-/// a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Augmentation {
-    /// Mirror left and right with probability ½.
-    pub flip: bool,
-    /// Rotation, uniform within ± this part of a full turn; 0 is off.
-    pub rotation: f64,
-    /// Zoom, height and width each uniform within 1 ± this; 0 is off.
-    pub zoom: f64,
-}
+/// One step of the augmentation, with its parameters. `Subject` is what the stage works on:
+/// [`Canvas<u8>`](Canvas), [`Canvas<f32>`](Canvas) or [`Batch`](batch::Batch).
+pub trait Operation<Subject>: Send + Sync {
+    /// Keys the operation's random stream: no two operations may share it, and it never changes.
+    fn name(&self) -> &'static str;
 
-impl Default for Augmentation {
-    fn default() -> Self {
-        Self {
-            flip: true,
-            rotation: 0.02,
-            zoom: 0.2,
-        }
+    /// Does it, in place. `shape` is an image's rows, columns and channels.
+    fn apply(&self, subject: &mut Subject, shape: [usize; 3], stream: &mut Stream);
+
+    /// Refuses parameters that cannot be, naming the recipe's field and the remedy.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`](crate::Error::Recipe).
+    fn check(&self) -> Result<()> {
+        Ok(())
     }
-}
 
-impl Augmentation {
-    /// Refuses what cannot be done, naming the field and the remedy.
-    pub fn check(&self) -> Result<()> {
-        if !(0.0..=1.0).contains(&self.rotation) {
-            return Err(Error::recipe(
-                "augment.rotation",
-                format!("{} is out of range", self.rotation),
-                "choose 0 (off) to 1, in full turns: 0.02 is ±7.2 degrees",
-            ));
-        }
-        if !(0.0..1.0).contains(&self.zoom) {
-            return Err(Error::recipe(
-                "augment.zoom",
-                format!("{} is out of range", self.zoom),
-                "choose 0 (off) or more, and less than 1: 0.2 is ±20 %",
-            ));
-        }
+    /// Refuses images that the operation would make useless.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`](crate::Error::Recipe).
+    fn check_images(&self, shape: [usize; 3]) -> Result<()> {
+        let _ = shape;
         Ok(())
     }
 }
 
-/// What every image goes through, in training and after: normalisation, then resizing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Preprocess {
-    /// Rows, columns and channels of the images that come in.
-    pub input: [usize; 3],
-    /// Pixels a side of the images that go out.
-    pub image_size: usize,
-    /// Mean of each channel over the training images, in units of 0..255.
-    pub mean: Vec<f32>,
-    /// Variance of each channel over the training images.
-    pub variance: Vec<f32>,
+/// An operation that a recipe asks for.
+pub type Boxed<Subject> = Box<dyn Operation<Subject>>;
+
+/// One image, and a second buffer for operations that cannot work in place. Serves one image after
+/// another, so that none allocates.
+#[derive(Clone, Debug, Default)]
+pub struct Canvas<T> {
+    image: Vec<T>,
+    spare: Vec<T>,
 }
 
-impl Preprocess {
-    /// Numbers in an image that goes out.
-    pub fn output_len(&self) -> usize {
-        self.image_size * self.image_size * self.input[2]
+impl<T: Copy + Default> Canvas<T> {
+    /// Takes an image in, in place of the one before.
+    pub fn load(&mut self, image: &[T]) {
+        self.image.clear();
+        self.image.extend_from_slice(image);
     }
 
-    /// (x − mean) / √variance, then bilinear resizing: 8-bit pixels → `output`.
-    pub fn apply(&self, pixels: &[u8], output: &mut [f32]) {
-        let [height, width, channels] = self.input;
-        let size = self.image_size;
-        if [height, width] == [size, size] {
-            self.normalise(pixels, output);
-            return;
-        }
-        let mut normalised = vec![0.0; pixels.len()];
-        self.normalise(pixels, &mut normalised);
-        resize::bilinear(&normalised, [height, width, channels], [size, size], output);
+    /// Room for an image of `length` numbers, to write into; they are what they were before.
+    fn room(&mut self, length: usize) -> &mut [T] {
+        self.image.resize(length, T::default());
+        &mut self.image
     }
 
-    fn normalise(&self, pixels: &[u8], output: &mut [f32]) {
-        let channels = self.input[2];
-        // Keras: the deviation is at least its epsilon, 1e-7.
-        let deviation: Vec<f32> = self.variance.iter().map(|v| v.sqrt().max(1e-7)).collect();
-        for (pixel, out) in pixels
-            .chunks_exact(channels)
-            .zip(output.chunks_exact_mut(channels))
-        {
-            for (c, (&value, out)) in pixel.iter().zip(out).enumerate() {
-                *out = (f32::from(value) - self.mean[c]) / deviation[c];
-            }
-        }
+    /// The image.
+    pub fn image(&self) -> &[T] {
+        &self.image
+    }
+
+    /// The image, to work on in place.
+    pub fn image_mut(&mut self) -> &mut [T] {
+        &mut self.image
+    }
+
+    /// `draw` makes the new image from the old one. It must write every number of the new one,
+    /// which begins with whatever an earlier image left there.
+    pub fn redraw(&mut self, draw: impl FnOnce(&[T], &mut [T])) {
+        self.spare.resize(self.image.len(), T::default());
+        draw(&self.image, &mut self.spare);
+        std::mem::swap(&mut self.image, &mut self.spare);
     }
 }
 
-/// Augments one preprocessed square image in place, with numbers from the sample's stream.
-///
-/// The numbers are drawn in a fixed order and number, whatever is switched off, so that switching
-/// one transform leaves the others' draws as they were.
-pub fn augment(
-    image: &mut Vec<f32>,
-    size: usize,
-    channels: usize,
-    augmentation: &Augmentation,
-    stream: &mut Stream,
-) {
-    let flip = stream.unit() < 0.5;
-    let mut within = |limit: f64| stream.uniform(-limit as f32, limit as f32);
-    let turn = within(augmentation.rotation);
-    let (height_zoom, width_zoom) = (within(augmentation.zoom), within(augmentation.zoom));
-
-    if augmentation.flip && flip {
-        flip_horizontally(image, size, channels);
-    }
-    if augmentation.rotation > 0.0 {
-        let rotation = Affine::rotation(turn * std::f32::consts::TAU, size, size);
-        *image = affine::transform(image, [size, size, channels], &rotation);
-    }
-    if augmentation.zoom > 0.0 {
-        let zoom = Affine::zoom(1.0 + height_zoom, 1.0 + width_zoom, size, size);
-        *image = affine::transform(image, [size, size, channels], &zoom);
-    }
-}
-
-/// Mirrors left and right, in place.
-pub fn flip_horizontally(image: &mut [f32], width: usize, channels: usize) {
-    for row in image.chunks_exact_mut(width * channels) {
-        for column in 0..width / 2 {
-            for c in 0..channels {
-                row.swap(column * channels + c, (width - 1 - column) * channels + c);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::random::Purpose;
-
-    #[test]
-    fn flipping_mirrors_columns_and_keeps_channels_together() {
-        let mut image = vec![
-            1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0, 12.0,
-        ];
-        flip_horizontally(&mut image, 3, 2);
-        assert_eq!(
-            image,
-            [
-                5.0, 6.0, 3.0, 4.0, 1.0, 2.0, 11.0, 12.0, 9.0, 10.0, 7.0, 8.0
-            ]
-        );
-    }
-
-    #[test]
-    fn a_sample_is_augmented_the_same_way_every_time_and_draws_are_independent_of_switches() {
-        let source: Vec<f32> = (0..8 * 8 * 3).map(|i| (i as f32 * 0.37).sin()).collect();
-        let run = |augmentation: &Augmentation| {
-            let mut image = source.clone();
-            let mut stream = Stream::new(5, Purpose::Augment, 2, 17);
-            augment(&mut image, 8, 3, augmentation, &mut stream);
-            (image, stream.next())
-        };
-        let all = Augmentation::default();
-        let off = Augmentation {
-            flip: false,
-            rotation: 0.0,
-            zoom: 0.0,
-        };
-        assert_eq!(run(&all), run(&all));
-        assert_ne!(run(&all).0, source);
-        assert_eq!(run(&off).0, source);
-        assert_eq!(run(&all).1, run(&off).1);
-    }
-
-    #[test]
-    fn preprocessing_adapts_to_the_channels() {
-        let preprocess = Preprocess {
-            input: [1, 2, 2],
-            image_size: 1,
-            mean: vec![100.0, 50.0],
-            variance: vec![4.0, 0.0],
-        };
-        let mut out = [0.0; 2];
-        preprocess.apply(&[102, 50, 106, 50], &mut out);
-        // Both columns weigh ½ where two pixels become one.
-        assert_eq!(out, [2.0, 0.0]);
-    }
+/// A part of an image, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rectangle {
+    /// Its first row.
+    pub top: usize,
+    /// Its first column.
+    pub left: usize,
+    /// Its rows.
+    pub height: usize,
+    /// Its columns.
+    pub width: usize,
 }

@@ -4,21 +4,28 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use clap::Args;
-use smallvit::augment::loader::{EpochAugmentation, Loader, Plan, make};
+use smallvit::augment::Targets;
+use smallvit::augment::loader::{EpochAugmentation, Loader, Sampler, make};
 use smallvit::data::{Dataset, Images, Split};
-use smallvit::model::weights::Array;
-use smallvit::model::{ModelName, Pass, Vit};
+use smallvit::models::{Model, ModelName};
+use smallvit::nn::Context;
+use smallvit::params::Array;
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::table;
-use smallvit::train::fit::{median, peak_memory};
+use smallvit::train::clock::median;
+use smallvit::train::gradients::Gradients;
+use smallvit::train::memory;
 use smallvit::train::metrics::cross_entropy;
-use smallvit::train::optimizer::AdamW;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
+use smallvit::train::schedule::{Schedule, ScheduleKind};
+use smallvit::train::state::TrainState;
+use smallvit::train::step::{StepConfig, train_step};
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::{self, Precision};
 
+use super::hints;
 use super::options::{self, DeviceOption, PrecisionOption};
 
 /// Time a training step and its parts, on made-up images.
@@ -31,7 +38,7 @@ pub struct Arguments {
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     settings: Vec<String>,
     /// vit, spt-vit, lsa-vit or sl-vit.
-    #[arg(long, default_value = "sl-vit")]
+    #[arg(long, default_value = "sl-vit", value_parser = hints::value::<ModelName>)]
     model: ModelName,
     /// Images a step [default: the recipe's].
     #[arg(long, value_name = "N")]
@@ -70,7 +77,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut settings = arguments.settings.clone();
     settings.extend(arguments.batch.map(|batch| format!("train.batch={batch}")));
     settings.extend(arguments.precision.setting());
-    let mut recipe = Recipe::load(&arguments.recipe, &settings)?;
+    let mut recipe = options::recipe(&arguments.recipe, &settings)?;
     recipe.model = recipe.model.named(arguments.model);
     for (flag, value, least) in [
         ("--steps", arguments.steps, 1),
@@ -111,19 +118,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let whole = if arguments.inference {
         bench.inference()
     } else {
-        bench.training()
+        bench.training()?
     };
-    let peak = peak_memory();
+    let peak = memory::peak();
     let images = recipe.train.batch as f64;
     let passes = if arguments.inference { 1.0 } else { 3.0 };
-    let products = bench.recipe.model.products(3, arguments.classes) as f64;
-    let gflops = 2e-9 * passes * products * images / whole.median;
+    let model = bench.data.info.init(0, bench.workers.device());
+    let gflops = 2e-9 * passes * model.macs() as f64 * images / whole.median;
     let parts = if arguments.whole || arguments.inference {
         vec![]
     } else {
-        bench.parts()
+        bench.parts()?
     };
 
+    let computed_by = model.computed_by(bench.workers.device(), arguments.composed);
     if arguments.json {
         let parts: serde_json::Map<_, _> = parts
             .iter()
@@ -135,7 +143,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,
-            "peak_rss_bytes": peak, "parts": parts, "version": env!("CARGO_PKG_VERSION"),
+            "peak_rss_bytes": peak, "parts": parts, "computed": computed_by, "version": env!("CARGO_PKG_VERSION"),
         }));
         return Ok(());
     }
@@ -172,6 +180,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             table::bytes(peak)
         )),
     ));
+    super::print(format!("computed {computed_by}"));
     Ok(())
 }
 
@@ -232,6 +241,9 @@ fn gemm_ceiling(threads: usize, precision: Precision) -> f64 {
     })
 }
 
+/// What a part's output is made to: of a micro-batch's first image and their number.
+type Loss<'a> = dyn Fn(&Model, &mut Context, usize, usize) -> Tensor<1> + Sync + 'a;
+
 struct Bench<'a> {
     recipe: &'a Recipe,
     data: Prepared,
@@ -242,7 +254,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn shape(&self) -> [usize; 3] {
-        let size = self.recipe.model.image_size;
+        let size = self.recipe.model.image_size();
         [size, size, self.data.info.input[2]]
     }
 
@@ -255,15 +267,24 @@ impl Bench<'_> {
     }
 
     /// The training loop's own step: the loader runs, and nothing is left out.
-    fn training(&self) -> Times {
+    fn training(&self) -> Result<Times> {
         let train = &self.recipe.train;
-        let mut model = self.data.info.init(train.seed, self.workers.device());
-        let mut optimizer = AdamW::new(self.recipe.adamw());
+        let mut state = self.state()?;
+        let how = StepConfig {
+            workers: &self.workers,
+            schedule: Schedule {
+                kind: ScheduleKind::Constant,
+                ..self.recipe.schedule(1)
+            },
+            shape: self.shape(),
+            smoothing: train.label_smoothing,
+            seed: train.seed,
+        };
         let samples = &self.data.train.samples;
         let batches = (0..).flat_map(|epoch| {
             Loader::start(
                 self.data.train.split.clone(),
-                Plan::shuffled(samples, train.batch, train.seed, epoch, 0),
+                Sampler::shuffled(samples, train.batch, train.seed, epoch, 0),
                 self.data.preprocess(),
                 Some(self.epoch(epoch)),
                 self.threads,
@@ -271,16 +292,18 @@ impl Bench<'_> {
         });
         let mut times = vec![];
         let mut began = Instant::now();
-        for (step, batch) in batches.take(self.steps + 1).enumerate() {
-            let (smoothing, seed) = (train.label_smoothing, train.seed);
-            let outcome =
-                self.workers
-                    .train(&model, &batch, self.shape(), smoothing, seed, step as u64);
-            model = optimizer.step(model, outcome.gradients, train.learning_rate);
+        for batch in batches.take(self.steps + 1) {
+            train_step(&mut state, &batch, &how)?;
             times.push(began.elapsed().as_secs_f32());
             began = Instant::now();
         }
-        Times::of(&times[1..])
+        Ok(Times::of(&times[1..]))
+    }
+
+    /// Before the first step.
+    fn state(&self) -> Result<TrainState> {
+        let (info, fingerprint) = (&self.data.info, &self.data.fingerprint);
+        TrainState::new(self.recipe, info, fingerprint, self.workers.device())
     }
 
     fn inference(&self) -> Times {
@@ -311,85 +334,89 @@ impl Bench<'_> {
         Times::of(&times)
     }
 
-    fn parts(&self) -> Vec<(&'static str, Times)> {
+    /// The step's parts, each by itself.
+    fn parts(&self) -> Result<Vec<(&'static str, Times)>> {
         let train = &self.recipe.train;
-        let config = &self.recipe.model;
-        let images = train.batch;
         let model = self.data.info.init(train.seed, self.workers.device());
         let batch = self.batch();
-        let [height, width, channels] = self.shape();
-        let numbers = images * config.tokens() * config.dim;
-        let tokens: Vec<f32> = (0..numbers)
-            .map(|i| (i % 1009) as f32 / 504.0 - 1.0)
-            .collect();
-        let tensor = |first: usize, count: usize| -> Tensor<3> {
-            let image = config.tokens() * config.dim;
-            let part = tokens[first * image..][..count * image].to_vec();
-            let data = TensorData::new(part, [count, config.tokens(), config.dim]);
-            Tensor::from_data(data, self.workers.device())
-                .autodiff()
-                .require_grad()
-        };
-        let labels: Vec<u32> = (0..images as u32)
-            .map(|i| i % self.data.info.classes.len() as u32)
-            .collect();
-
-        let augmentation = {
-            let mut times = self.time(|| drop(self.batch()));
-            // One thread did what the loader's threads share.
-            for time in [&mut times.median, &mut times.min, &mut times.max] {
-                *time /= self.threads as f64;
-            }
-            times
-        };
-        let differentiate = |loss: &(dyn Fn(&Vit, &mut Pass, usize, usize) -> Tensor<1> + Sync)| {
-            self.time(|| {
-                drop(self.workers.gradients(
-                    &model,
-                    images,
-                    |first| Pass::training(train.seed, 0, first),
-                    |model, pass, first, count| (loss(model, pass, first, count), ()),
-                    |_, ()| (),
-                ));
-            })
-        };
-        let tokenizer = differentiate(&|model, pass, first, count| {
-            let image = height * width * channels;
+        let shape = self.shape();
+        let image = shape.iter().product::<usize>();
+        let images = |first: usize, count: usize| -> Tensor<4> {
+            let [height, width, channels] = shape;
             let part = batch[first * image..][..count * image].to_vec();
             let data = TensorData::new(part, [count, height, width, channels]);
-            let input = Tensor::from_data(data, self.workers.device()).autodiff();
-            model.tokenize(input, pass).sum()
+            Tensor::from_data(data, self.workers.device())
+        };
+        // What goes into the encoder and into the classifier, as one image shows.
+        let embedded = model.embed(images(0, 1), &mut Context::inference());
+        let encoded = model.encode(embedded.clone(), &mut Context::inference());
+        let (embedded, encoded) = (embedded.dims(), encoded.dims());
+        let tokens = |[_, tokens, dim]: [usize; 3], count: usize| -> Tensor<3> {
+            let numbers = (0..count * tokens * dim).map(|i| (i % 1009) as f32 / 504.0 - 1.0);
+            let data = TensorData::new(numbers.collect(), [count, tokens, dim]);
+            let tensor = Tensor::from_data(data, self.workers.device());
+            tensor.autodiff().require_grad()
+        };
+        let classes = self.data.info.classes.len() as u32;
+        let targets = Targets::Hard((0..train.batch as u32).map(|i| i % classes).collect());
+        let embedding = self.differentiate(&model, &|model, context, first, count| {
+            model.embed(images(first, count).autodiff(), context).sum()
         });
-        let blocks = differentiate(&|model, pass, first, count| {
-            model.encode(tensor(first, count), pass).sum()
+        let encoder = self.differentiate(&model, &|model, context, _, count| {
+            model.encode(tokens(embedded, count), context).sum()
         });
-        let head = differentiate(&|model, pass, first, count| {
-            let logits = model.classify(tensor(first, count), pass);
-            cross_entropy(logits, &labels[first..][..count], 0.0)
+        let classifier = self.differentiate(&model, &|model, context, first, count| {
+            let logits = model.classify(tokens(encoded, count), context);
+            cross_entropy(logits, &targets.slice(first, count), 0.0)
         });
-        let mut optimizer = AdamW::new(self.recipe.adamw());
-        let mut moving = Some(model);
+        Ok(vec![
+            ("augmentation, beside it", self.augmentation()),
+            ("embedding", embedding),
+            ("encoder", encoder),
+            ("classifier", classifier),
+            ("optimizer", self.optimizer()?),
+        ])
+    }
+
+    /// Making a batch, by as many threads as the loader has.
+    fn augmentation(&self) -> Times {
+        let mut times = self.time(|| drop(self.batch()));
+        // One thread did what the loader's threads share.
+        for time in [&mut times.median, &mut times.min, &mut times.max] {
+            *time /= self.threads as f64;
+        }
+        times
+    }
+
+    /// A loss of each micro-batch, forward and backward.
+    fn differentiate(&self, model: &Model, loss: &Loss) -> Times {
+        let train = &self.recipe.train;
+        self.time(|| {
+            drop(self.workers.gradients(
+                model,
+                train.batch,
+                |first| Context::training(train.seed, 0, first),
+                |model, context, first, count| (loss(model, context, first, count), ()),
+                |_, ()| (),
+            ));
+        })
+    }
+
+    /// The optimizer's step, and the average's, with the weights for gradients.
+    fn optimizer(&self) -> Result<Times> {
+        let mut state = self.state()?;
         let mut times = vec![];
         for _ in 0..=self.steps {
-            let Some(model) = moving.take() else { break };
-            let gradients = smallvit::model::weights::weights(&model)
-                .into_iter()
-                .map(|(name, Array { values, .. })| {
-                    let length = [values.len()];
-                    let data = TensorData::new(values, length);
-                    (name, Tensor::from_data(data, self.workers.device()))
-                })
-                .collect();
+            let mut gradients = Gradients::default();
+            for (name, Array { values, .. }) in smallvit::params::weights(state.model()) {
+                let data = TensorData::new(values.clone(), [values.len()]);
+                gradients.insert(name, Tensor::from_data(data, self.workers.device()))?;
+            }
+            let gradients = gradients.checked(state.optimizer.names())?;
             let began = Instant::now();
-            moving = Some(optimizer.step(model, gradients, train.learning_rate));
+            state.update(gradients, self.recipe.train.learning_rate);
             times.push(began.elapsed().as_secs_f32());
         }
-        vec![
-            ("augmentation, beside it", augmentation),
-            ("tokenizer", tokenizer),
-            ("blocks", blocks),
-            ("head", head),
-            ("optimizer", Times::of(&times[1..])),
-        ]
+        Ok(Times::of(&times[1..]))
     }
 }

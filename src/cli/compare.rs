@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use smallvit::model::ModelName;
-use smallvit::model::file::write_atomically;
+use smallvit::atomic;
+use smallvit::models::ModelName;
 use smallvit::train::device::check_precision;
-use smallvit::train::fit::{RunFolder, RunResult, write_result};
+use smallvit::train::folder::RunFolder;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
+use smallvit::train::result::{RunResult, write_result};
 use smallvit::{Error, Result};
 
+use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
 use super::show::draw_patches;
 use super::train::{draw_curves, model_run, print_results};
@@ -24,8 +26,8 @@ pub struct Arguments {
     data: DataOptions,
     #[command(flatten)]
     run: RunOptions,
-    /// Which: vit, spt-vit, lsa-vit, sl-vit.
-    #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit")]
+    /// Which models.
+    #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit", help = format!("Which: {}", ModelName::list()), value_parser = hints::value::<ModelName>)]
     models: Vec<ModelName>,
     /// Go on with the comparison in this folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "models", "out"])]
@@ -53,7 +55,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(folder) => {
             let folder = RunFolder(folder);
             let models = resumed_models(&folder)?;
-            let mut run = Recipe::restore(&folder.recipe())?;
+            let mut run = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
             recipe.precision.resume(&mut run)?;
             (Some(folder), run, models)
         }
@@ -67,9 +69,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
         Some(folder) => folder,
         None => RunFolder(run.folder(&recipe)?),
     };
-    write_atomically(&folder.recipe(), recipe.to_toml().as_bytes())?;
+    atomic::sweep(&folder.0);
+    atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     let names = serde_json::json!(models).to_string();
-    write_atomically(&folder.models(), names.as_bytes())?;
+    atomic::write(&folder.models(), names.as_bytes())?;
     if !run.quiet && !run.json {
         eprintln!(
             "{}: {} to train on, {} to choose on, {} to test on; {} classes",

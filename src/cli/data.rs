@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use smallvit::data::source::{self, Set, Spec};
+use smallvit::Result;
+use smallvit::data::catalogue::Set;
+use smallvit::data::search;
 use smallvit::data::statistics::{Statistics, class_counts};
 use smallvit::report::table;
-use smallvit::{Error, Result};
 
-use super::options::{self, DataOptions};
+use super::options::DataOptions;
 
 /// List, fetch and inspect data sets.
 #[derive(Subcommand)]
@@ -20,6 +21,7 @@ pub enum Command {
         data_dir: Option<PathBuf>,
     },
     /// Download a data set into the cache: resumed if broken off, verified, then moved into place.
+    #[cfg(feature = "download")]
     Fetch {
         /// cifar100, cifar10, fashion-mnist or mnist.
         set: String,
@@ -46,10 +48,13 @@ pub fn run(command: Command) -> Result<()> {
                 .into_iter()
                 .map(|set| {
                     let entry = set.entry();
-                    let here = match source::locate(set, data_dir.as_deref()) {
+                    let here = match search::locate(set, data_dir.as_deref()) {
                         Some(_) if set == Set::SignDigits => "in the program".into(),
                         Some(found) => found.path.display().to_string(),
-                        None => format!("not here: smallvit data fetch {}", entry.name),
+                        None if cfg!(feature = "download") => {
+                            format!("not here: smallvit data fetch {}", entry.name)
+                        }
+                        None => format!("not here: {}", entry.url),
                     };
                     [entry.name, entry.description, entry.licence, &here]
                         .map(String::from)
@@ -60,28 +65,37 @@ pub fn run(command: Command) -> Result<()> {
             super::print("\nfolder:PATH is a folder of class folders of PNG and JPEG pictures.");
             Ok(())
         }
-        Command::Fetch { set, mirror } => {
-            let Spec::Named(set) = set.parse()? else {
-                return Err(Error::recipe(
-                    "SET",
-                    "a folder is already here",
-                    "use it: --data folder:PATH",
-                ));
-            };
-            let bar = options::download_bar();
-            let path = source::fetch(set, mirror.as_deref(), &mut |done, total| {
-                options::show_download(&bar, set.name(), done, total);
-            })?;
-            bar.finish_and_clear();
-            super::print(format!("{} is in {}", set.name(), path.display()));
-            Ok(())
-        }
+        #[cfg(feature = "download")]
+        Command::Fetch { set, mirror } => fetch(&set, mirror.as_deref()),
         Command::Info {
             spec,
             folder_size,
             data,
         } => info(&spec, folder_size, &data),
     }
+}
+
+#[cfg(feature = "download")]
+fn fetch(set: &str, mirror: Option<&str>) -> Result<()> {
+    use super::options::{download_bar, show_download};
+    use smallvit::Error;
+    use smallvit::data::catalogue::Spec;
+    use smallvit::data::fetch::fetch;
+
+    let Spec::Named(set) = set.parse()? else {
+        return Err(Error::recipe(
+            "SET",
+            "a folder is already here",
+            "use it: --data folder:PATH",
+        ));
+    };
+    let bar = download_bar();
+    let path = fetch(set, mirror, &mut |done, total| {
+        show_download(&bar, set.name(), done, total);
+    })?;
+    bar.finish_and_clear();
+    super::print(format!("{} is in {}", set.name(), path.display()));
+    Ok(())
 }
 
 fn info(spec: &str, folder_size: usize, options: &DataOptions) -> Result<()> {

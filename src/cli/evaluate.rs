@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use smallvit::data::Dataset;
-use smallvit::model::file::{Contents, ModelInfo};
-use smallvit::report::{confusion, table};
-use smallvit::train::fit::{RunFolder, each_image};
+use smallvit::models::file::{Contents, ModelInfo};
+use smallvit::report::picture::confusion;
+use smallvit::report::table;
+use smallvit::train::evaluate::each_image;
+use smallvit::train::folder::RunFolder;
 use smallvit::train::metrics::{Sums, image_loss, rank};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
@@ -29,8 +31,9 @@ pub struct Arguments {
     which: Which,
     #[command(flatten)]
     device: DeviceOption,
-    /// Where the confusion matrix is drawn [default: confusion.png in the run folder, or here].
-    #[arg(long, short, value_name = "FILE")]
+    /// Where the confusion matrix is drawn, as PNG or SVG [default: confusion.png in the run folder,
+    /// or here].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file)]
     out: Option<PathBuf>,
     /// Threads [default: one a core].
     #[arg(long, value_name = "N")]
@@ -102,7 +105,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let (info, model) = contents.model(&device)?;
     let recipe = contents
         .text("recipe")
-        .map(|text| Recipe::parse(text, path.display()))
+        .map(|text| Recipe::parse(text, path.display()).map(|restored| restored.recipe))
         .transpose()?;
     let set = match (&arguments.data.data, &recipe) {
         (Some(set), _) => set.clone(),
@@ -131,7 +134,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         recipe.train.micro_batch,
         device,
     )?;
-    let size = info.config.image_size;
+    let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let preprocess = std::sync::Arc::new(info.preprocess());
     each_image(
@@ -224,7 +227,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         folder.unwrap_or(Path::new(".")).join("confusion.png")
     });
     let title = format!("{} on {set}: top-1 {:.2} %", info.config.name(), means.top1);
-    confusion::draw(&title, &info.classes, &confused, &picture)?;
+    super::tell_missing(&confusion::draw(
+        &title,
+        &info.classes,
+        &confused,
+        &picture,
+    )?);
     if !arguments.json {
         super::print(format!("the confusion matrix is in {}", picture.display()));
     }
@@ -273,7 +281,7 @@ fn part(
     asked: Part,
     trained_on: bool,
     set: &str,
-) -> Result<prepare::Part> {
+) -> Result<prepare::Subset> {
     if trained_on || (asked == Part::Test && dataset.test.is_some()) {
         let prepared = Prepared::new(dataset, recipe)?;
         return Ok(match asked {
@@ -297,5 +305,5 @@ fn part(
     };
     let samples = (0..split.len() as u32).collect();
     let split = std::sync::Arc::new(split);
-    Ok(prepare::Part { split, samples })
+    Ok(prepare::Subset { split, samples })
 }

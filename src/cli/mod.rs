@@ -5,6 +5,7 @@ mod bench;
 mod compare;
 mod data;
 mod evaluate;
+mod hints;
 mod import;
 mod options;
 mod predict;
@@ -13,9 +14,12 @@ mod recipes;
 mod show;
 mod train;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Once;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use smallvit::report::picture::{Format, MissingLetters};
 
 /// Train Vision Transformers from scratch on small image sets.
 ///
@@ -80,12 +84,31 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("smallvit: {error}");
-            if !error.remedy().is_empty() {
-                eprintln!("  {}", error.remedy());
+            eprintln!("smallvit: {}", hints::message(&error));
+            let remedy = hints::remedy(&error);
+            if !remedy.is_empty() {
+                eprintln!("  {remedy}");
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Parses the name of a picture to write: refused before the work whose result it shows.
+fn picture_file(name: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(name);
+    match Format::of(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(format!("{error}; {}", error.remedy())),
+    }
+}
+
+/// Says which letters a picture lacks, once a run of the program: all its pictures have the same
+/// names in them.
+fn tell_missing(missing: &MissingLetters) {
+    static TOLD: Once = Once::new();
+    if !missing.is_empty() {
+        TOLD.call_once(|| eprintln!("smallvit: {missing}"));
     }
 }
 

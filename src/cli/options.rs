@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use smallvit::data::Dataset;
-use smallvit::data::source::{self, LoadOptions, Spec};
+use smallvit::data::catalogue::Spec;
+use smallvit::data::{self, Dataset, LoadOptions, search};
 use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
+
+use super::hints;
 
 /// Where images come from.
 #[derive(Args, Clone)]
@@ -44,8 +46,14 @@ impl DataOptions {
             mirror: None,
         };
         let bar = download_bar();
-        let dataset = source::load(&spec, &options, &mut |done, total| {
+        let loaded = data::load(&spec, &options, &mut |done, total| {
             show_download(&bar, set, done, total);
+        });
+        let dataset = loaded.map_err(|error| match &spec {
+            Spec::Named(set) if search::locate(*set, self.data_dir.as_deref()).is_none() => {
+                hints::and(error, self.where_from())
+            }
+            _ => error,
         })?;
         bar.finish_and_clear();
         for skipped in dataset.skipped.iter().take(5) {
@@ -58,6 +66,17 @@ impl DataOptions {
             );
         }
         Ok(dataset)
+    }
+
+    /// Which flags bear on a copy that was not found.
+    fn where_from(&self) -> &'static str {
+        match (&self.data_dir, self.offline) {
+            (Some(_), _) => "give another --data-dir, or leave it out",
+            (None, true) if cfg!(feature = "download") => {
+                "leave --offline out, or give --data-dir DIR"
+            }
+            (None, _) => "--data-dir DIR names the folder of a copy",
+        }
     }
 }
 
@@ -142,8 +161,20 @@ impl RecipeOptions {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(absolute(set)?)));
         }
-        Recipe::load(name, &settings)
+        self::recipe(name, &settings)
     }
+}
+
+/// The recipe of that name or in that file, with its settings.
+pub fn recipe(name: &str, settings: &[String]) -> Result<Recipe> {
+    Recipe::load(name, settings).map_err(|error| match &error {
+        // It is the file as a whole that cannot be read.
+        Error::Recipe { field, .. } if field == name => hints::and(
+            error,
+            "`smallvit recipes quickstart --full` shows a whole one",
+        ),
+        _ => error,
+    })
 }
 
 /// Where the model is computed.
@@ -157,7 +188,16 @@ pub struct DeviceOption {
 impl DeviceOption {
     /// The device, open.
     pub fn open(&self) -> Result<Device> {
-        device::open(&self.device)
+        let kind = self.device.split(':').next();
+        device::open(&self.device).map_err(|error| match kind {
+            Some("gpu") if !cfg!(feature = "wgpu") => {
+                hints::and(error, "cargo build --release --features wgpu")
+            }
+            Some("cuda") if !cfg!(feature = "cuda") => {
+                hints::and(error, "cargo build --release --features cuda")
+            }
+            _ => error,
+        })
     }
 }
 
@@ -173,8 +213,11 @@ pub struct RunOptions {
     #[command(flatten)]
     pub device: DeviceOption,
     /// Say nothing but the result.
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "verbose")]
     pub quiet: bool,
+    /// Say also what is computed by what, and how much it is.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Print the result as JSON, and progress as JSON lines.
     #[arg(long)]
     pub json: bool,
@@ -281,7 +324,7 @@ pub fn stop_flag() -> Arc<AtomicBool> {
 /// Pixels a side to which a folder's images are brought.
 pub fn folder_size(recipe: &Recipe) -> usize {
     match recipe.data.folder_size {
-        0 => recipe.model.image_size,
+        0 => recipe.model.image_size(),
         size => size,
     }
 }

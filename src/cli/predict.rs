@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use smallvit::data::folder;
-use smallvit::model::file::{self, ModelInfo};
+use smallvit::models::file::{self, ModelInfo};
 use smallvit::report::table;
 use smallvit::train::metrics::probabilities;
 use smallvit::train::workers::Workers;
@@ -38,7 +38,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let path = arguments.which.file(&arguments.model)?;
     let (info, model) = file::open(&path, &device)?;
     let workers = Workers::new(options::threads(arguments.threads), 32, device)?;
-    let size = info.config.image_size;
+    let size = info.config.image_size();
     let preprocess = info.preprocess();
     let mut images = vec![0.0; arguments.images.len() * preprocess.output_len()];
     for (path, image) in arguments

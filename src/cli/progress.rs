@@ -5,12 +5,12 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use smallvit::Result;
 use smallvit::report::table;
-use smallvit::train::checkpoint::State;
-use smallvit::train::fit::Observer;
 use smallvit::train::history::Epoch;
-use smallvit::train::metrics::Metrics;
-use smallvit::train::recipe::Recipe;
+use smallvit::train::observer::{Begin, Observer};
+use smallvit::train::state::Counters;
+use smallvit::train::step::StepOutcome;
 
 use super::options::RunOptions;
 
@@ -21,6 +21,7 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     epochs: u64,
     steps: u64,
+    verbose: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,14 +47,15 @@ impl Progress {
             bar: None,
             epochs: 0,
             steps: 0,
+            verbose: options.verbose,
         }
     }
 }
 
 impl Observer for Progress {
-    fn begin(&mut self, recipe: &Recipe, steps: u64, parameters: u64, from: &State) {
-        (self.epochs, self.steps) = (recipe.train.epochs, steps);
-        let go_on = match from.step {
+    fn begin(&mut self, begin: &Begin) -> Result<()> {
+        (self.epochs, self.steps) = (begin.recipe.train.epochs, begin.steps_per_epoch);
+        let go_on = match begin.from.step {
             0 => String::new(),
             step => format!(", going on after step {step}"),
         };
@@ -61,36 +63,52 @@ impl Observer for Progress {
             eprintln!(
                 "{}: {} parameters, {} epochs of {} steps{go_on}",
                 self.label,
-                table::count(parameters),
+                table::count(begin.model.parameters()),
                 self.epochs,
-                steps
+                self.steps
             );
         }
+        if self.verbose && matches!(self.how, How::Live | How::Plain) {
+            let macs = begin.model.macs();
+            eprintln!(
+                "{}: {:.1} million multiplications and additions an image forward, {:.2} Tflop a step",
+                self.label,
+                macs as f64 / 1e6,
+                6e-12 * macs as f64 * begin.recipe.train.batch as f64
+            );
+            let by = begin.model.computed_by(begin.device, false);
+            eprintln!(
+                "{}: computed {by}, in {}",
+                self.label, begin.recipe.train.precision
+            );
+        }
+        Ok(())
     }
 
-    fn step(&mut self, epoch: u64, step: u64, seconds: f64, metrics: &Metrics) {
+    fn step(&mut self, counters: &Counters, step: &StepOutcome) -> Result<()> {
         if self.how != How::Live {
-            return;
+            return Ok(());
         }
         let bar = self.bar.get_or_insert_with(|| {
             let style = "{prefix} {pos}/{len} {bar:24} ETA {eta} {msg}";
             let style = ProgressStyle::with_template(style).expect("the template is well-formed");
             let bar = ProgressBar::new(self.steps).with_style(style.progress_chars("━━─"));
-            bar.set_prefix(format!("epoch {epoch}/{}", self.epochs));
+            bar.set_prefix(format!("epoch {}/{}", counters.epochs + 1, self.epochs));
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        bar.set_position(step);
+        bar.set_position(counters.epoch_steps);
         bar.set_message(format!(
             "{}/step - loss {:.4} - top-1 {:.2} % - top-5 {:.2} %",
-            table::seconds(seconds),
-            metrics.loss,
-            metrics.top1,
-            metrics.top5
+            table::seconds(step.seconds),
+            step.means.loss,
+            step.means.top1,
+            step.means.top5
         ));
+        Ok(())
     }
 
-    fn epoch(&mut self, epoch: &Epoch) {
+    fn epoch(&mut self, epoch: &Epoch) -> Result<()> {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -118,6 +136,7 @@ impl Observer for Progress {
                 );
             }
         }
+        Ok(())
     }
 }
 

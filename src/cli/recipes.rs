@@ -2,7 +2,9 @@
 
 use clap::Args;
 use smallvit::Result;
-use smallvit::train::recipe::{BUILT_IN, Recipe};
+use smallvit::train::recipe::BUILT_IN;
+
+use super::options;
 
 /// List the built-in recipes, or print one.
 #[derive(Args)]
@@ -22,7 +24,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
         return Ok(());
     };
-    let recipe = Recipe::load(&name, &[])?;
+    let recipe = options::recipe(&name, &[])?;
     match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         Some((_, text)) if !arguments.full => super::print(text),
         _ => super::print(recipe.to_toml()),

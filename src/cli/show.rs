@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
-use smallvit::augment::{augment, resize};
+use smallvit::augment::{EpochAugmentation, Instance, Pipeline, Preprocess, resize};
+use smallvit::data::statistics::Statistics;
 use smallvit::data::{Dataset, Split};
-use smallvit::model::tokenizer::{SHIFTS, patches, shifted_patches};
+use smallvit::nn::embedding::{SHIFTS, patches, shifted_patches};
 use smallvit::random::{Purpose, Stream};
-use smallvit::report::curves::{self, Axis, Figure, Panel, Series};
-use smallvit::report::sheet::{self, PatchPanel, SheetImage};
+use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series};
+use smallvit::report::picture::sheet::{self, PatchPanel, SheetImage};
 use smallvit::report::{ascii, table};
 use smallvit::train::device;
 use smallvit::train::prepare::Prepared;
@@ -38,8 +39,8 @@ pub struct Shown {
     /// The number of a training image [default: drawn with the seed].
     #[arg(long, value_name = "N")]
     index: Option<usize>,
-    /// The picture to write [default: patches.png or augment.png].
-    #[arg(long, short, value_name = "FILE")]
+    /// The picture to write, as PNG or SVG [default: patches.png or augment.png].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file)]
     out: Option<PathBuf>,
 }
 
@@ -52,8 +53,8 @@ pub struct ScheduleArguments {
     steps_per_epoch: Option<u64>,
     #[command(flatten)]
     data: DataOptions,
-    /// The picture to write.
-    #[arg(long, short, value_name = "FILE", default_value = "schedule.png")]
+    /// The picture to write, as PNG or SVG.
+    #[arg(long, short, value_name = "FILE", default_value = "schedule.png", value_parser = super::picture_file)]
     out: PathBuf,
 }
 
@@ -120,7 +121,7 @@ pub fn draw_patches(
     out: &Path,
 ) -> Result<String> {
     let images = &split.images;
-    let (size, patch) = (recipe.model.image_size, recipe.model.patch_size);
+    let (size, patch) = (recipe.model.image_size(), recipe.model.patch_size());
     let channels = images.channels;
     let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
     let mut resized = vec![0.0; size * size * channels];
@@ -133,7 +134,7 @@ pub fn draw_patches(
             .map(|v| v.round().clamp(0.0, 255.0) as u8)
             .collect()
     };
-    let numbers = |tensor: Tensor<3>| smallvit::model::weights::Array::of(tensor).values;
+    let numbers = |tensor: Tensor<3>| smallvit::params::Array::of(tensor).values;
     let image = || -> Tensor<4> {
         let data = TensorData::new(resized.clone(), [1, size, size, channels]);
         Tensor::from_data(data, &device::cpu())
@@ -168,7 +169,8 @@ pub fn draw_patches(
     }
     let class = &classes[split.labels[index] as usize];
     let title = format!("{name} image {index}, “{class}”: what a token sees");
-    sheet::draw_patches(&title, &panels, 4, (288 / size).max(1), out)?;
+    let missing = sheet::draw_patches(&title, &panels, 4, (288 / size).max(1), out)?;
+    super::tell_missing(&missing);
     Ok(title)
 }
 
@@ -178,37 +180,47 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
     let (recipe, dataset) = shown.load()?;
     let images = &dataset.train.images;
     let indices = shown.indices(&recipe, images.len(), ROWS)?;
-    let (size, channels) = (recipe.model.image_size, images.channels);
+    let size = recipe.model.image_size();
+    let input = [images.height, images.width, images.channels];
+    let output = [size, size, images.channels];
+    recipe.augment.check_images(input, output)?;
+    // Normalised and back, since what is erased is filled with what the model takes for noise.
+    let Statistics { mean, variance } = Statistics::of(images);
+    let preprocess = Preprocess {
+        input,
+        image_size: size,
+        mean: mean.iter().map(|&m| m as f32).collect(),
+        variance: variance.iter().map(|&v| v as f32).collect(),
+    };
     let mut cells = vec![];
     for index in indices {
         let class = &dataset.classes[dataset.train.labels[index] as usize];
-        let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
-        let shape = [images.height, images.width, channels];
         for variant in 0..=VARIANTS {
-            let mut image = vec![0.0; size * size * channels];
-            resize::bilinear(&pixels, shape, [size, size], &mut image);
             let mut caption = format!("{class} ({index})");
+            let mut epoch = None;
             if variant > 0 {
                 caption = format!("epoch {variant}");
-                let epoch = variant as u64 - 1;
-                let seed = recipe.train.seed;
-                let mut stream = Stream::new(seed, Purpose::Augment, epoch, index as u64);
-                augment(&mut image, size, channels, &recipe.augment, &mut stream);
+                epoch = Some(EpochAugmentation {
+                    augmentation: recipe.augment.clone(),
+                    seed: recipe.train.seed,
+                    epoch: variant as u64 - 1,
+                });
             }
+            let instance = Instance::once(index as u32);
+            let mut pipeline = Pipeline::new(epoch);
+            let image = pipeline.image(images.image(index), &preprocess, instance);
             cells.push(SheetImage {
                 caption,
                 height: size,
                 width: size,
-                channels,
-                pixels: image
-                    .iter()
-                    .map(|v| v.round().clamp(0.0, 255.0) as u8)
-                    .collect(),
+                channels: images.channels,
+                pixels: preprocess.to_pixels(image),
             });
         }
     }
     let title = format!("{} as {} augments it", dataset.name, recipe.name);
-    sheet::draw_images(&title, &cells, VARIANTS + 1, (128 / size).max(1), out)?;
+    let missing = sheet::draw_images(&title, &cells, VARIANTS + 1, (128 / size).max(1), out)?;
+    super::tell_missing(&missing);
     super::print(format!("{}: {title}", out.display()));
     Ok(())
 }
@@ -248,7 +260,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
         }],
         ..Figure::default()
     };
-    curves::draw(&figure, &arguments.out)?;
+    super::tell_missing(&curves::draw(&figure, &arguments.out)?);
     let rates: Vec<f64> = (0..points).map(|i| rate(at(i))).collect();
     super::print(ascii::sparkline(&rates, 60));
     let rows: Vec<Vec<String>> = (0..=10)

@@ -4,16 +4,21 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use clap::Args;
-use smallvit::model::ModelName;
-use smallvit::report::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
+use smallvit::models::ModelName;
+use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
 use smallvit::report::table;
 use smallvit::train::device::check_precision;
-use smallvit::train::fit::{Run, RunFolder, RunResult, read_result};
-use smallvit::train::history::Epoch;
+use smallvit::train::events::EventFile;
+use smallvit::train::folder::RunFolder;
+use smallvit::train::history::{Epoch, HistoryFile};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
+use smallvit::train::result::{RunResult, read_result};
+use smallvit::train::run::{self, Run};
+use smallvit::train::state::Counters;
 use smallvit::{Error, Result};
 
+use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
 use super::progress::Progress;
 
@@ -26,8 +31,8 @@ pub struct Arguments {
     data: DataOptions,
     #[command(flatten)]
     run: RunOptions,
-    /// vit, spt-vit, lsa-vit or sl-vit [default: as the recipe says].
-    #[arg(long)]
+    /// Which model, in place of the recipe's.
+    #[arg(long, help = format!("{} [default: as the recipe says]", ModelName::list()), value_parser = hints::value::<ModelName>)]
     model: Option<ModelName>,
     /// Go on with the run in this folder, from its last checkpoint.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "model", "out"])]
@@ -92,7 +97,7 @@ fn resumed(folder: PathBuf) -> Result<(Option<RunFolder>, Recipe)> {
             "give the folder that `smallvit train` wrote",
         ));
     }
-    let recipe = Recipe::restore(&folder.recipe())?;
+    let recipe = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
     Ok((Some(folder), recipe))
 }
 
@@ -118,7 +123,10 @@ pub fn model_run(
     if options.device.device != "cpu" {
         resume_command += &format!(" --device {}", options.device.device);
     }
-    let mut progress = Progress::new(recipe.model.name(), options);
+    let name = recipe.model.name();
+    let mut table = HistoryFile::new(folder.history());
+    let mut events = EventFile::new(folder.0.clone(), name);
+    let mut progress = Progress::new(name, options);
     let run = Run {
         recipe,
         data,
@@ -138,16 +146,16 @@ pub fn model_run(
             )
         })?
     } else {
-        run.train(&mut progress)?
+        run::train(&run, &mut [&mut table, &mut events, &mut progress])?
     };
     Ok((result, history(folder)?))
 }
 
 /// The epochs of a run.
 pub fn history(folder: &RunFolder) -> Result<Vec<Epoch>> {
-    let contents = smallvit::model::file::Contents::read(&folder.last())?;
-    let state: smallvit::train::checkpoint::State = contents.json("state")?;
-    Ok(state.history)
+    let contents = smallvit::models::file::Contents::read(&folder.last())?;
+    let counters: Counters = contents.json("state")?;
+    Ok(counters.history)
 }
 
 /// `curves.png`: losses, accuracies and rates of one model or more.
@@ -212,7 +220,8 @@ pub fn draw_curves(
             dashed: "training".into(),
         }),
     };
-    curves::draw(&figure, &folder.0.join("curves.png"))
+    super::tell_missing(&curves::draw(&figure, &folder.0.join("curves.png"))?);
+    Ok(())
 }
 
 /// The table of results, or the JSON.

@@ -14,19 +14,10 @@ use std::time::Duration;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
+use super::Progress;
+use super::catalogue::Checksum;
+use super::files::beside;
 use crate::error::{Error, Result};
-
-/// What is told about a download as it goes on: bytes done, and bytes in all where that is known.
-pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
-
-/// What a whole file's bytes must sum up to, in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum<'a> {
-    /// SHA-256.
-    Sha256(&'a str),
-    /// MD5: no proof against malice, but all that some publishers give.
-    Md5(&'a str),
-}
 
 /// How long to wait for a server.
 #[derive(Clone, Copy, Debug)]
@@ -70,14 +61,6 @@ pub fn download(
         patience: Patience::USUAL,
     };
     download.run(dest, checksum, progress)
-}
-
-/// `DEST.extension`, next to `DEST`.
-pub(super) fn beside(dest: &Path, extension: &str) -> PathBuf {
-    let mut name = dest.as_os_str().to_owned();
-    name.push(".");
-    name.push(extension);
-    PathBuf::from(name)
 }
 
 /// Takes the lock on a file, which is made if it is not there, and holds it until the result is

@@ -108,6 +108,14 @@ pub(super) fn unpack(archive: &Path, wanted: &[&str]) -> Result<BTreeMap<String,
     Ok(found)
 }
 
+/// `PATH.extension`, next to `PATH`.
+pub(super) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    PathBuf::from(name)
+}
+
 /// The file's bytes, unfolded if they are gzipped; never more than `limit` of them.
 pub(super) fn gunzip(bytes: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {

@@ -1,20 +1,29 @@
 //! Bytes on disk → images and labels.
 //!
-//! One file a format ([`cifar`], [`pickle`], [`idx`], [`folder`], [`embedded`]); [`source`] knows
-//! the named data sets, where a copy may already lie and where it can be had; [`download`] brings
-//! it. Everything ends as a [`Dataset`]: 8-bit images in memory, all of one size, and class
-//! numbers. [`statistics`] and [`split`] are what training asks of one.
+//! [`load()`] takes a [`Spec`](catalogue::Spec), as `cifar100` or `folder:PATH`, and gives a
+//! [`Dataset`]: 8-bit images in memory, all of one size, and class numbers. On the way,
+//! [`catalogue`] knows the named data sets and [`search`] where a copy may already lie; `fetch` and
+//! `download` bring one (with the feature `download`); and each format is read by a file of its own
+//! ([`cifar`], [`pickle`], [`idx`], [`folder`], [`embedded`]). [`statistics`] and [`split`] are what
+//! training asks of a data set.
 
+pub mod catalogue;
 pub mod cifar;
+#[cfg(feature = "download")]
 pub mod download;
 pub mod embedded;
+#[cfg(feature = "download")]
+pub mod fetch;
 mod files;
 pub mod folder;
 pub mod idx;
+mod load;
 pub mod pickle;
-pub mod source;
+pub mod search;
 pub mod split;
 pub mod statistics;
+
+pub use load::{LoadOptions, Progress, load};
 
 use sha2::{Digest, Sha256};
 

@@ -1,5 +1,7 @@
 //! Tables as text, and numbers the way people write them.
 
+use comfy_table::{CellAlignment, ContentLineStyle, Table, TableStyle};
+
 /// A table for the terminal: columns padded to one width, numbers to the right.
 ///
 /// A column whose cells all begin as numbers do is a column of numbers. Rows shorter than the
@@ -21,18 +23,8 @@
 /// assert_eq!(plain(&["model", "parameters"], &rows), expected);
 /// ```
 pub fn plain(header: &[&str], rows: &[Vec<String>]) -> String {
-    let layout = columns(header, rows, 0);
-    let rule: Vec<String> = layout
-        .iter()
-        .map(|column| "─".repeat(column.width))
-        .collect();
-    let mut text = String::new();
-    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
-    for row in [&header, &rule].into_iter().chain(rows) {
-        text.push_str(padded(row, &layout).join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    let rule = |width: usize, _right: bool| "─".repeat(width);
+    laid_out(header, rows, TableStyle::new(), (0, 2), rule)
 }
 
 /// As [`plain`], in Markdown.
@@ -43,58 +35,57 @@ pub fn markdown(header: &[&str], rows: &[Vec<String>]) -> String {
         .iter()
         .map(|row| row.iter().map(|cell| escape(cell)).collect())
         .collect();
-    let names: Vec<&str> = header.iter().map(String::as_str).collect();
-    // Markdown wants at least three dashes under a heading.
-    let layout = columns(&names, &rows, 3);
-    let rule: Vec<String> = layout
-        .iter()
-        .map(|column| match column.right {
-            true => "-".repeat(column.width - 1) + ":",
-            false => "-".repeat(column.width),
-        })
+    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let bars = ContentLineStyle::new('|', '|', '|');
+    let style = TableStyle::new().header_lines(bars).content_lines(bars);
+    // At least three dashes under a heading, and a colon where numbers stand.
+    laid_out(&header, &rows, style, (1, 1), |width, right| {
+        let width = width.max(3);
+        match right {
+            true => "-".repeat(width - 1) + ":",
+            false => "-".repeat(width),
+        }
+    })
+}
+
+/// The table with a rule of that look below its header, which is given the column's width and
+/// whether it holds numbers.
+///
+/// The rule is a row: comfy-table's own lines leave no gaps between columns, and know nothing of
+/// Markdown's colons.
+fn laid_out(
+    header: &[&str],
+    rows: &[Vec<String>],
+    style: TableStyle,
+    padding: (u16, u16),
+    rule: impl Fn(usize, bool) -> String,
+) -> String {
+    let rows = || rows.iter().map(|row| row.iter().take(header.len()));
+    let mut measured = Table::new();
+    measured.set_header(header).add_rows(rows());
+    let widths = measured.column_max_content_widths();
+    let right: Vec<bool> = (0..header.len())
+        .map(|index| is_numeric(|| rows().filter_map(move |mut row| row.nth(index))))
         .collect();
-    let mut text = String::new();
-    for row in [&header, &rule].into_iter().chain(&rows) {
-        text.push_str(&format!("| {} |\n", padded(row, &layout).join(" | ")));
+    let rules = widths.iter().zip(&right);
+    let rules = rules.map(|(&width, &right)| rule(usize::from(width), right));
+
+    let mut table = Table::new();
+    table.load_style(style).set_header(header);
+    table.add_row(rules).add_rows(rows());
+    for (column, right) in table.column_iter_mut().zip(right) {
+        column.set_padding(padding);
+        column.set_cell_alignment(match right {
+            true => CellAlignment::Right,
+            false => CellAlignment::Left,
+        });
     }
-    text
+    table.trim_fmt() + "\n"
 }
 
-struct Column {
-    width: usize,
-    right: bool,
-}
-
-fn columns(header: &[&str], rows: &[Vec<String>], least: usize) -> Vec<Column> {
-    header
-        .iter()
-        .enumerate()
-        .map(|(index, name)| {
-            let cells = || rows.iter().filter_map(move |row| row.get(index));
-            Column {
-                width: cells()
-                    .map(|cell| width(cell))
-                    .fold(width(name).max(least), usize::max),
-                right: cells().any(|cell| is_number(cell))
-                    && cells().all(|cell| is_number(cell) || is_blank(cell)),
-            }
-        })
-        .collect()
-}
-
-fn padded(row: &[String], layout: &[Column]) -> Vec<String> {
-    layout
-        .iter()
-        .enumerate()
-        .map(|(index, column)| {
-            let cell = row.get(index).map_or("", String::as_str);
-            let gap = " ".repeat(column.width.saturating_sub(width(cell)));
-            match column.right {
-                true => gap + cell,
-                false => cell.to_owned() + &gap,
-            }
-        })
-        .collect()
+/// Whether a column's cells are numbers: some, and the others blank.
+fn is_numeric<'a, I: Iterator<Item = &'a String>>(cells: impl Fn() -> I) -> bool {
+    cells().any(|cell| is_number(cell)) && cells().all(|cell| is_number(cell) || is_blank(cell))
 }
 
 fn is_number(cell: &str) -> bool {
@@ -104,26 +95,6 @@ fn is_number(cell: &str) -> bool {
 
 fn is_blank(cell: &str) -> bool {
     matches!(cell.trim(), "" | "-" | "–" | "—" | "NaN" | "n/a")
-}
-
-/// How many terminal columns a text takes: two for East Asian wide letters and emoji, none for
-/// combining marks. The blocks where that matters for names, not the whole Unicode table.
-fn width(text: &str) -> usize {
-    text.chars()
-        .map(|letter| match u32::from(letter) {
-            0x0300..=0x036F | 0x200B..=0x200F | 0x20D0..=0x20FF | 0xFE00..=0xFE0F => 0,
-            0x1100..=0x115F
-            | 0x2E80..=0xA4CF
-            | 0xAC00..=0xD7A3
-            | 0xF900..=0xFAFF
-            | 0xFE30..=0xFE6F
-            | 0xFF00..=0xFF60
-            | 0xFFE0..=0xFFE6
-            | 0x1F300..=0x1FAFF
-            | 0x20000..=0x3FFFD => 2,
-            _ => 1,
-        })
-        .sum()
 }
 
 /// A whole number with its thousands set off.

@@ -17,13 +17,13 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
     if *device != cpu() {
         return refuse(
             "bfloat16 products are computed on the CPU alone",
-            "train with --device cpu, or with --precision f32",
+            "train on the device cpu, or in f32",
         );
     }
     if !precision.available() {
         return refuse(
             "this processor has no instruction for bfloat16 (AVX-512 BF16)",
-            "choose --precision f32, or bf16-emulated, which computes the same bits, slowly",
+            "choose f32, or bf16-emulated, which computes the same bits, slowly",
         );
     }
     Ok(())
@@ -33,7 +33,7 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
 /// with Vulkan, Metal or DirectX), `gpu:1` (the second), `cuda`, `cuda:1`.
 pub fn open(name: &str) -> Result<Device> {
     let (kind, number) = name.split_once(':').unwrap_or((name, "0"));
-    let refuse = |problem: String, remedy: &str| Err(Error::recipe("--device", problem, remedy));
+    let refuse = |problem: String, remedy: &str| Err(Error::recipe("device", problem, remedy));
     let Ok(number) = number.parse::<usize>() else {
         let problem = format!("`{name}` does not end in a number");
         return refuse(problem, "write for example gpu:1");
@@ -48,10 +48,10 @@ pub fn open(name: &str) -> Result<Device> {
         }
     };
     let Some(found) = found else {
-        let problem = format!("this program was built without {kind}");
+        let problem = format!("this build is without {kind}");
         let remedy = match kind {
-            "gpu" => "build it with: cargo build --release --features wgpu",
-            _ => "build it with: cargo build --release --features cuda",
+            "gpu" => "build it with the feature `wgpu`",
+            _ => "build it with the feature `cuda`",
         };
         return refuse(problem, remedy);
     };
@@ -59,7 +59,7 @@ pub fn open(name: &str) -> Result<Device> {
         Some(device) => Ok(device.clone()),
         None if found.is_empty() => refuse(
             format!("no {kind} was found"),
-            "check that its driver is installed (for Vulkan: vulkaninfo), or use --device cpu",
+            "check that its driver is installed (for Vulkan: vulkaninfo), or choose cpu",
         ),
         None => refuse(
             format!("there is no {name}, only {} of them", found.len()),
@@ -111,11 +111,6 @@ mod tests {
             assert!(error.remedy().contains(part), "{name}: {}", error.remedy());
         }
         #[cfg(not(feature = "wgpu"))]
-        assert!(
-            open("gpu")
-                .unwrap_err()
-                .remedy()
-                .contains("--features wgpu")
-        );
+        assert!(open("gpu").unwrap_err().remedy().contains("feature `wgpu`"));
     }
 }

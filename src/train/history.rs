@@ -1,12 +1,13 @@
 //! What a run has done, an epoch a row.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::metrics::Metrics;
+use super::observer::{Begin, Observer};
+use crate::atomic;
 use crate::error::Result;
-use crate::model::file::write_atomically;
 
 /// One epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +26,38 @@ pub struct Epoch {
     pub seconds: f64,
     /// Training images a second, validation excluded.
     pub images_per_second: f64,
+}
+
+/// Keeps `history.csv`: a row an epoch, those before a resumption included.
+pub struct HistoryFile {
+    path: PathBuf,
+    epochs: Vec<Epoch>,
+}
+
+impl HistoryFile {
+    /// The table in this file, which the first epoch writes.
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            epochs: vec![],
+        }
+    }
+}
+
+impl Observer for HistoryFile {
+    fn begin(&mut self, begin: &Begin) -> Result<()> {
+        self.epochs.clone_from(&begin.from.history);
+        if self.epochs.is_empty() {
+            return Ok(());
+        }
+        // For a run that was killed between its last checkpoint and this file.
+        write(&self.path, &self.epochs)
+    }
+
+    fn epoch(&mut self, epoch: &Epoch) -> Result<()> {
+        self.epochs.push(*epoch);
+        write(&self.path, &self.epochs)
+    }
 }
 
 /// Writes `history.csv`.
@@ -50,7 +83,7 @@ pub fn write(path: &Path, epochs: &[Epoch]) -> Result<()> {
             e.images_per_second
         );
     }
-    write_atomically(path, csv.as_bytes())
+    atomic::write(path, csv.as_bytes())
 }
 
 /// The epoch with the highest validation top-1, the first among equals: where it stands.

@@ -3,21 +3,19 @@
 use burn::tensor::{Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 
+use crate::augment::Targets;
+
 /// Softmax cross-entropy from logits, the mean over the batch: −Σ target · log softmax(logits).
 ///
 /// With label smoothing ε the target is 1 − ε + ε / K for the image's class and ε / K for each of
-/// the others (Szegedy et al., arXiv 1512.00567, section 7). `[image, class]` → `[1]`.
-pub fn cross_entropy(logits: Tensor<2>, labels: &[u32], smoothing: f64) -> Tensor<1> {
+/// the others (Szegedy et al., arXiv 1512.00567, section 7). An image of two classes has
+/// λ · CE(a) + (1 − λ) · CE(b), which is the cross-entropy of the mixture of the two smoothed
+/// targets. `[image, class]` → `[1]`.
+pub fn cross_entropy(logits: Tensor<2>, targets: &Targets, smoothing: f64) -> Tensor<1> {
     let [images, classes] = logits.dims();
-    let off = (smoothing / classes as f64) as f32;
-    let mut targets = vec![off; images * classes];
-    for (row, &label) in targets.chunks_exact_mut(classes).zip(labels) {
-        row[label as usize] = (1.0 - smoothing) as f32 + off;
-    }
-    let targets = Tensor::from_data(
-        TensorData::new(targets, [images, classes]),
-        &logits.device(),
-    );
+    let mut rows = vec![(smoothing / classes as f64) as f32; images * classes];
+    targets.add_to(&mut rows, classes, (1.0 - smoothing) as f32);
+    let targets = Tensor::from_data(TensorData::new(rows, [images, classes]), &logits.device());
     let log_probabilities = activation::log_softmax(logits, 1);
     (log_probabilities * targets).sum() / -(images as f32)
 }
@@ -47,7 +45,8 @@ pub struct Metrics {
 }
 
 impl Sums {
-    /// Adds a batch: its mean loss, and its logits `[image, class]` in row-major order.
+    /// Adds a batch: its mean loss, its logits `[image, class]` in row-major order, and the class
+    /// that each image counts as ([`Targets::dominant`] where it is of two).
     pub fn add(&mut self, loss: f64, logits: &[f32], labels: &[u32]) {
         let images = labels.len();
         self.images += images as u64;
@@ -113,8 +112,76 @@ mod tests {
             .map(|(&logit, target)| -target * (f64::from(logit) - log_sum))
             .sum();
         let logits = Tensor::from_data(TensorData::new(logits.to_vec(), [1, 4]), &Device::flex());
-        let loss: f32 = cross_entropy(logits, &[3], 0.2).into_scalar();
+        let loss: f32 = cross_entropy(logits, &vec![3].into(), 0.2).into_scalar();
         assert!((f64::from(loss) - expected).abs() < 1e-6);
+    }
+
+    const LOGITS: [f32; 15] = [
+        1.0, 2.0, -1.0, 0.5, 0.0, //
+        -3.0, 0.25, 4.0, 1.5, -0.5, //
+        0.1, 0.2, 0.3, 0.4, 9.0,
+    ];
+
+    fn mixed() -> Targets {
+        Targets::Mixed {
+            a: vec![0, 2, 4],
+            b: vec![3, 2, 1],
+            weight_a: vec![0.3, 0.6, 1.0],
+        }
+    }
+
+    /// The same in double precision, as its definition says: λ · CE(a) + (1 − λ) · CE(b), each
+    /// CE (1 − ε) · −log p(class) + ε · the mean over all classes of −log p.
+    fn reference(logits: &[f64], smoothing: f64) -> f64 {
+        let images = [(0, 3, 0.3f32), (2, 2, 0.6), (4, 1, 1.0)];
+        let sum: f64 = logits
+            .chunks_exact(5)
+            .zip(images)
+            .map(|(logits, (a, b, weight))| {
+                let log_sum = logits.iter().map(|l| l.exp()).sum::<f64>().ln();
+                let mean = logits.iter().map(|l| log_sum - l).sum::<f64>() / 5.0;
+                let loss =
+                    |class: usize| (1.0 - smoothing) * (log_sum - logits[class]) + smoothing * mean;
+                let weight = f64::from(weight);
+                weight * loss(a) + (1.0 - weight) * loss(b)
+            })
+            .sum();
+        sum / 3.0
+    }
+
+    #[test]
+    fn mixed_targets_mix_the_losses_and_their_gradients() {
+        let exact: Vec<f64> = LOGITS.iter().map(|&l| f64::from(l)).collect();
+        for smoothing in [0.0, 0.1] {
+            let data = TensorData::new(LOGITS.to_vec(), [3, 5]);
+            let logits = Tensor::<2>::from_data(data, &Device::flex());
+            let logits = logits.autodiff().require_grad();
+            let loss = cross_entropy(logits.clone(), &mixed(), smoothing);
+            let gradient = logits.grad(&loss.backward()).unwrap();
+            let gradient: Vec<f32> = gradient.into_data().try_to_vec().unwrap();
+            let loss: f32 = loss.into_scalar();
+            // A few roundings of numbers up to 9.
+            assert!((f64::from(loss) - reference(&exact, smoothing)).abs() < 2e-6);
+            assert_eq!(gradient.len(), exact.len());
+            for (i, &found) in gradient.iter().enumerate() {
+                let at = |step: f64| {
+                    let mut logits = exact.clone();
+                    logits[i] += step;
+                    reference(&logits, smoothing)
+                };
+                let expected = (at(1e-5) - at(-1e-5)) / 2e-5;
+                assert!((f64::from(found) - expected).abs() < 1e-6, "{i}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_class_that_weighs_more_is_counted() {
+        let mut sums = Sums::default();
+        sums.add(1.5, &LOGITS, &mixed().dominant());
+        // 3 is third of five; 2 and 4 are first.
+        assert_eq!((sums.images, sums.top1, sums.top5), (3, 2, 3));
+        assert_eq!(sums.loss, 4.5);
     }
 
     #[test]

@@ -1,13 +1,40 @@
-//! Training: [`recipe`], [`schedule`], [`optimizer`], [`metrics`], [`checkpoint`], and the loop,
-//! [`fit`].
+//! Training, to be read in this order: [`run`] goes through the epochs, [`epoch`] through the
+//! batches of one, and [`step`] takes one batch. What they work on is [`state`]; what they tell goes
+//! to each [`observer`].
+//!
+//! | of a run | |
+//! |---|---|
+//! | how | [`recipe`], [`schedule`], [`groups`] (decay and rate of some parameters), [`device`] |
+//! | on what | [`prepare`] (training, validation and test images) |
+//! | a step | [`workers`] (micro-batches on threads), [`tree`] (their sum), [`gradients`], [`optimizer`], [`average`] |
+//! | how good | [`metrics`], [`evaluate`] |
+//! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`] |
+//! | what it cost | [`clock`], [`memory`] |
 
+pub mod average;
 pub mod checkpoint;
+pub mod clock;
 pub mod device;
-pub mod fit;
+pub mod epoch;
+pub mod evaluate;
+pub mod events;
+pub mod folder;
+pub mod gradients;
+pub mod groups;
 pub mod history;
+pub mod memory;
 pub mod metrics;
+pub mod observer;
 pub mod optimizer;
 pub mod prepare;
 pub mod recipe;
+pub mod result;
+pub mod run;
 pub mod schedule;
+pub mod state;
+pub mod step;
+pub mod tree;
 pub mod workers;
+
+#[cfg(test)]
+mod testing;

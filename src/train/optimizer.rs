@@ -9,6 +9,9 @@
 //!
 //! Keras adds ε to √v before the bias correction, most others after it; so their ε is smaller
 //! than this one by √(1 − β₂ᵗ), which matters where gradients are tiny.
+//!
+//! A parameter's [`Scale`] multiplies its rate (in the decay, too, where that is rate · λ) and its
+//! decay.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +20,11 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use smallvit_kernels::adamw as kernel;
 
-use super::workers::Gradients;
+use super::gradients::Checked;
+use super::groups::{Scale, Scales};
 use crate::error::{Error, Result};
-use crate::model::Vit;
-use crate::model::weights::{self, Array, Arrays, EachParameter, MapParameter};
+use crate::models::Model;
+use crate::params::{self, Array, Arrays, EachParameter, MapParameter};
 
 /// What weight decay is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,8 +60,6 @@ pub struct AdamWConfig {
     pub weight_decay: f64,
     /// What λ is multiplied by.
     pub decay_scale: DecayScale,
-    /// Which parameters decay.
-    pub decay_on: DecayOn,
     /// Gradients are scaled so that the norm of all together is at most this; 0 is off.
     pub clip_norm: f64,
 }
@@ -65,6 +67,8 @@ pub struct AdamWConfig {
 /// AdamW with its moments, one pair a parameter.
 pub struct AdamW {
     config: AdamWConfig,
+    /// Of every parameter.
+    scales: Scales,
     /// Steps taken.
     steps: u64,
     moments: BTreeMap<String, Moments>,
@@ -79,102 +83,104 @@ struct Moments {
 }
 
 impl AdamW {
-    /// Before the first step.
-    pub fn new(config: AdamWConfig) -> Self {
+    /// Before the first step, for the parameters that have scales.
+    pub fn new(config: AdamWConfig, scales: Scales) -> Self {
         Self {
             config,
+            scales,
             steps: 0,
             moments: BTreeMap::new(),
         }
     }
 
+    /// The names of the parameters, in the order of names: gradients are
+    /// [checked](super::gradients::Gradients::checked) against them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.scales.keys().map(String::as_str)
+    }
+
     /// One step of the model (without autodiff) along its gradients.
-    pub fn step(&mut self, model: Vit, gradients: Gradients, rate: f64) -> Vit {
+    pub fn step(&mut self, model: Model, gradients: Checked, rate: f64) -> Model {
         self.steps += 1;
-        let AdamWConfig { beta1, beta2, .. } = self.config;
-        let t = self.steps as f64;
         let mut step = Step {
             clip: clip(&gradients, self.config.clip_norm),
             gradients,
-            alpha: rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)),
-            decay: self.config.weight_decay
-                * match self.config.decay_scale {
-                    DecayScale::LearningRate => rate,
-                    DecayScale::None => 1.0,
-                },
+            steps: self.steps,
+            rate,
             config: self.config,
+            scales: &self.scales,
             moments: &mut self.moments,
         };
-        weights::map(model, &mut step)
+        params::map(model, &mut step)
     }
 
-    /// The state to save: steps taken, first moments, second moments.
-    pub fn state(&self) -> (u64, Arrays, Arrays) {
+    /// The moments to save, first and second; none before the first step.
+    pub fn moments(&self) -> (Arrays, Arrays) {
         let arrays = |of: fn(&Moments) -> &Tensor<1>| {
             let array = |(name, m): (&String, &Moments)| (name.clone(), Array::of(of(m).clone()));
             self.moments.iter().map(array).collect()
         };
-        (self.steps, arrays(|m| &m.first), arrays(|m| &m.second))
+        (arrays(|m| &m.first), arrays(|m| &m.second))
     }
 
-    /// The optimizer as it was saved, for this model; `place` is for the message.
-    pub fn with_state(
-        config: AdamWConfig,
+    /// The optimizer as it was saved after so many steps, for this model; `place` is for the
+    /// message.
+    pub fn restore(
+        mut self,
         steps: u64,
-        first: &Arrays,
-        second: &Arrays,
-        model: &Vit,
+        (first, second): (&Arrays, &Arrays),
+        model: &Model,
         place: impl ToString,
     ) -> Result<Self> {
-        struct Restore<'a> {
-            first: &'a Arrays,
-            second: &'a Arrays,
-            moments: BTreeMap<String, Moments>,
-            problem: Option<String>,
-        }
-        impl EachParameter for Restore<'_> {
-            fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
-                let length = value.shape().num_elements();
-                let device = value.device();
-                let tensor = |arrays: &Arrays| {
-                    let array = arrays.get(name).filter(|a| a.values.len() == length)?;
-                    let data = TensorData::new(array.values.clone(), [length]);
-                    Some(Tensor::from_data(data, &device))
-                };
-                match (tensor(self.first), tensor(self.second)) {
-                    (Some(first), Some(second)) => {
-                        self.moments.insert(name.into(), Moments { first, second });
-                    }
-                    _ => self.problem = Some(format!("the moments of {name} are missing")),
-                }
-            }
-        }
         let mut restore = Restore {
             first,
             second,
             moments: BTreeMap::new(),
-            problem: None,
+            missing: None,
         };
         if steps > 0 {
-            weights::for_each(model, &mut restore);
+            params::for_each(model, &mut restore);
         }
-        match restore.problem {
-            None => Ok(Self {
-                config,
-                steps,
-                moments: restore.moments,
-            }),
-            Some(problem) => Err(Error::model(
+        if let Some(name) = restore.missing {
+            return Err(Error::model(
                 place,
-                problem,
+                format!("the moments of {name} are missing"),
                 "go on from another checkpoint, or train again",
-            )),
+            ));
+        }
+        (self.steps, self.moments) = (steps, restore.moments);
+        Ok(self)
+    }
+}
+
+/// Puts saved moments together by parameter.
+struct Restore<'a> {
+    first: &'a Arrays,
+    second: &'a Arrays,
+    moments: BTreeMap<String, Moments>,
+    missing: Option<String>,
+}
+
+impl EachParameter for Restore<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+        let length = value.shape().num_elements();
+        let device = value.device();
+        let tensor = |arrays: &Arrays| {
+            let array = arrays.get(name).filter(|a| a.values.len() == length)?;
+            let data = TensorData::new(array.values.clone(), [length]);
+            Some(Tensor::from_data(data, &device))
+        };
+        match (tensor(self.first), tensor(self.second)) {
+            (Some(first), Some(second)) => {
+                self.moments.insert(name.into(), Moments { first, second });
+            }
+            _ => self.missing = Some(name.into()),
         }
     }
 }
 
 /// What the gradients are multiplied by so that their norm is at most `most`.
-fn clip(gradients: &Gradients, most: f64) -> Option<f64> {
+fn clip(gradients: &Checked, most: f64) -> Option<f64> {
     if most == 0.0 {
         return None;
     }
@@ -183,25 +189,36 @@ fn clip(gradients: &Gradients, most: f64) -> Option<f64> {
         let values = Array::of(gradient.clone()).values;
         values.iter().map(|&g| f64::from(g) * f64::from(g)).sum()
     };
-    let norm = gradients.values().map(square).sum::<f64>().sqrt();
+    let squares = gradients.iter().map(|(_, gradient)| square(gradient));
+    let norm = squares.sum::<f64>().sqrt();
     (norm > most).then_some(most / norm)
 }
 
+/// One step of all parameters.
 struct Step<'a> {
     config: AdamWConfig,
-    gradients: Gradients,
+    gradients: Checked,
     clip: Option<f64>,
-    alpha: f64,
-    decay: f64,
+    /// Steps taken, this one included: t.
+    steps: u64,
+    rate: f64,
+    scales: &'a Scales,
     moments: &'a mut BTreeMap<String, Moments>,
+}
+
+/// What a parameter's step multiplies by.
+#[derive(Clone, Copy)]
+struct Factors {
+    /// α
+    alpha: f64,
+    /// What is taken off the weights, as a part of them.
+    decay: f64,
 }
 
 impl MapParameter for Step<'_> {
     fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D> {
-        // A parameter without a gradient took no part in the loss.
-        let Some(gradient) = self.gradients.remove(name) else {
-            return value;
-        };
+        let gradient = self.gradients.take(name);
+        let gradient = gradient.expect("the gradients were checked against these parameters");
         let shape = value.dims();
         let length = gradient.dims();
         let device = value.device();
@@ -209,12 +226,12 @@ impl MapParameter for Step<'_> {
             first: Tensor::zeros(length, &device),
             second: Tensor::zeros(length, &device),
         });
-        let decays = self.config.decay_on == DecayOn::All || D > 1;
+        let factors = self.factors(self.scales[name]);
         let value = value.reshape(length);
         let (value, moments) = if device == Device::flex() {
-            self.fused(value, gradient, moments, decays)
+            self.fused(value, gradient, moments, factors)
         } else {
-            self.composed(value, gradient, moments, decays)
+            self.composed(value, gradient, moments, factors)
         };
         self.moments.insert(name.into(), moments);
         value.reshape(shape)
@@ -222,22 +239,36 @@ impl MapParameter for Step<'_> {
 }
 
 impl Step<'_> {
+    fn factors(&self, scale: Scale) -> Factors {
+        let AdamWConfig { beta1, beta2, .. } = self.config;
+        let t = self.steps as f64;
+        let rate = self.rate * scale.rate;
+        let decay = match self.config.decay_scale {
+            DecayScale::LearningRate => rate * self.config.weight_decay,
+            DecayScale::None => self.config.weight_decay,
+        };
+        Factors {
+            alpha: rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)),
+            decay: decay * scale.decay,
+        }
+    }
+
     /// In one pass over memory, in place.
     fn fused(
         &self,
         value: Tensor<1>,
         gradient: Tensor<1>,
         moments: Moments,
-        decays: bool,
+        factors: Factors,
     ) -> (Tensor<1>, Moments) {
         /// Elements a thread takes at a time.
         const CHUNK: usize = 1 << 15;
         let constants = kernel::AdamW {
             first: (1.0 - self.config.beta1) as f32,
             second: (1.0 - self.config.beta2) as f32,
-            alpha: self.alpha as f32,
+            alpha: factors.alpha as f32,
             epsilon: self.config.epsilon as f32,
-            keep: if decays { 1.0 - self.decay } else { 1.0 } as f32,
+            keep: (1.0 - factors.decay) as f32,
             clip: self.clip.unwrap_or(1.0) as f32,
         };
         // These tensors have no other owner, so that none of them is copied.
@@ -260,19 +291,19 @@ impl Step<'_> {
         mut value: Tensor<1>,
         mut gradient: Tensor<1>,
         moments: Moments,
-        decays: bool,
+        factors: Factors,
     ) -> (Tensor<1>, Moments) {
         if let Some(clip) = self.clip {
             gradient = gradient * clip;
         }
-        if self.decay != 0.0 && decays {
-            value = value * (1.0 - self.decay);
+        if factors.decay != 0.0 {
+            value = value * (1.0 - factors.decay);
         }
         let Moments { first, second } = moments;
         let first = first.clone() + (gradient.clone() - first) * (1.0 - self.config.beta1);
         let square = gradient.clone() * gradient;
         let second = second.clone() + (square - second) * (1.0 - self.config.beta2);
-        let delta = first.clone() * self.alpha / (second.clone().sqrt() + self.config.epsilon);
+        let delta = first.clone() * factors.alpha / (second.clone().sqrt() + self.config.epsilon);
         (value - delta, Moments { first, second })
     }
 }
@@ -280,17 +311,70 @@ impl Step<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::gradients::Gradients;
+
+    const CONFIG: AdamWConfig = AdamWConfig {
+        beta1: 0.9,
+        beta2: 0.999,
+        epsilon: 1e-7,
+        weight_decay: 0.1,
+        decay_scale: DecayScale::LearningRate,
+        clip_norm: 1.0,
+    };
+
+    fn checked(gradients: &[(&str, [f32; 2])]) -> Checked {
+        let mut all = Gradients::default();
+        for (name, values) in gradients {
+            let gradient = Tensor::from_data(*values, &Device::flex());
+            all.insert(*name, gradient).unwrap();
+        }
+        all.checked(gradients.iter().map(|(name, _)| *name))
+            .unwrap()
+    }
 
     #[test]
     fn clipping_scales_all_gradients_to_one_norm() {
-        let tensor = |values: [f32; 2]| Tensor::from_data(values, &Device::flex());
-        let gradients = Gradients::from([
-            ("a".into(), tensor([3.0, 0.0])),
-            ("b".into(), tensor([0.0, 4.0])),
-        ]);
+        let gradients = checked(&[("a", [3.0, 0.0]), ("b", [0.0, 4.0])]);
         assert_eq!(clip(&gradients, 0.0), None);
         assert_eq!(clip(&gradients, 5.0), None);
         assert_eq!(clip(&gradients, 1.0), Some(0.2));
+    }
+
+    fn step<'a>(
+        scales: &'a Scales,
+        moments: &'a mut BTreeMap<String, Moments>,
+        decay_scale: DecayScale,
+    ) -> Step<'a> {
+        Step {
+            config: AdamWConfig {
+                decay_scale,
+                ..CONFIG
+            },
+            gradients: checked(&[]),
+            clip: Some(0.3),
+            steps: 1,
+            rate: 1e-3,
+            scales,
+            moments,
+        }
+    }
+
+    #[test]
+    fn a_scale_multiplies_rate_and_decay() {
+        let (scales, mut moments) = (Scales::new(), BTreeMap::new());
+        let scale = Scale {
+            decay: 0.5,
+            rate: 3.0,
+        };
+        // At the first step √(1 − β₂) / (1 − β₁) is √0.001 / 0.1.
+        for (decay_scale, decay) in [
+            (DecayScale::LearningRate, 3e-3 * 0.1 * 0.5),
+            (DecayScale::None, 0.1 * 0.5),
+        ] {
+            let factors = step(&scales, &mut moments, decay_scale).factors(scale);
+            assert!((factors.alpha - 3e-3 * 0.001f64.sqrt() / 0.1).abs() < 1e-12);
+            assert!((factors.decay - decay).abs() < 1e-15);
+        }
     }
 
     #[test]
@@ -299,29 +383,16 @@ mod tests {
             let values: Vec<f32> = (0..count).map(|i| (i as f32 * speed).sin()).collect();
             Tensor::<1>::from_data(TensorData::new(values, [count as usize]), &Device::flex())
         };
-        let step = Step {
-            config: AdamWConfig {
-                beta1: 0.9,
-                beta2: 0.999,
-                epsilon: 1e-7,
-                weight_decay: 0.1,
-                decay_scale: DecayScale::LearningRate,
-                decay_on: DecayOn::All,
-                clip_norm: 1.0,
-            },
-            gradients: Gradients::new(),
-            clip: Some(0.3),
-            alpha: 1e-3,
-            decay: 1e-2,
-            moments: &mut BTreeMap::new(),
-        };
-        for decays in [true, false] {
+        let (scales, mut moments) = (Scales::new(), BTreeMap::new());
+        let step = step(&scales, &mut moments, DecayScale::LearningRate);
+        for decay in [1e-2, 0.0] {
+            let factors = Factors { alpha: 1e-3, decay };
             let moments = || Moments {
                 first: wave(1000, 0.7),
                 second: wave(1000, 1.1) * wave(1000, 1.1),
             };
-            let (fused, a) = step.fused(wave(1000, 0.3), wave(1000, 1.9), moments(), decays);
-            let (composed, b) = step.composed(wave(1000, 0.3), wave(1000, 1.9), moments(), decays);
+            let (fused, a) = step.fused(wave(1000, 0.3), wave(1000, 1.9), moments(), factors);
+            let (composed, b) = step.composed(wave(1000, 0.3), wave(1000, 1.9), moments(), factors);
             for (a, b) in [(fused, composed), (a.first, b.first), (a.second, b.second)] {
                 let most: f32 = (a - b).abs().max().into_scalar();
                 assert!(most < 1e-6, "{most}"); // some units in the last place of 1

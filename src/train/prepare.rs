@@ -8,11 +8,11 @@ use crate::data::split::{self, Method};
 use crate::data::statistics::Statistics;
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
-use crate::model::file::ModelInfo;
+use crate::models::file::ModelInfo;
 
 /// Samples of a split, by number.
 #[derive(Clone)]
-pub struct Part {
+pub struct Subset {
     /// The images.
     pub split: Arc<Split>,
     /// Which of them.
@@ -26,18 +26,18 @@ pub struct Prepared {
     /// A digest of every image and label: a resumed run must find the same.
     pub fingerprint: String,
     /// Trained on.
-    pub train: Part,
+    pub train: Subset,
     /// Chosen on.
-    pub validation: Part,
+    pub validation: Subset,
     /// Read once, at the end.
-    pub test: Part,
+    pub test: Subset,
     /// Sizes, classes and normalization, with the recipe's model.
     pub info: ModelInfo,
 }
 
 impl Prepared {
     /// Divides and measures a data set as the recipe says. The normalization is adapted on all
-    /// images that are not for the test, those held out for validation included, as the seed's.
+    /// images that are not for the test, those held out for validation included, as in the Keras example.
     pub fn new(dataset: Dataset, recipe: &Recipe) -> Result<Self> {
         dataset.check()?;
         let (height, width) = (dataset.train.images.height, dataset.train.images.width);
@@ -48,6 +48,10 @@ impl Prepared {
                 "cut them to squares; a folder of pictures is cut by itself",
             ));
         }
+        let (channels, size) = (dataset.train.images.channels, recipe.model.image_size());
+        recipe
+            .augment
+            .check_images([height, width, channels], [size, size, channels])?;
         let fingerprint = dataset.fingerprint();
         let classes = dataset.classes.len();
         let seed = recipe.train.seed;
@@ -58,7 +62,7 @@ impl Prepared {
             Some(test) => {
                 let samples = all(&test);
                 let split = Arc::new(test);
-                (all(&whole), Part { split, samples })
+                (all(&whole), Subset { split, samples })
             }
             None => {
                 let labels = &whole.labels;
@@ -66,7 +70,7 @@ impl Prepared {
                     split::hold_out(labels, classes, recipe.data.test, Method::Stratified, seed)
                         .map_err(named("data.test"))?;
                 let split = whole.clone();
-                (rest, Part { split, samples })
+                (rest, Subset { split, samples })
             }
         };
         let statistics = Statistics::of_subset(&whole.images, &samples);
@@ -74,7 +78,7 @@ impl Prepared {
             Some(validation) => {
                 let samples = all(&validation);
                 let split = Arc::new(validation);
-                Part { split, samples }
+                Subset { split, samples }
             }
             None => {
                 let method = recipe.data.holdout;
@@ -92,7 +96,7 @@ impl Prepared {
                 };
                 let held = pick(held);
                 samples = pick(rest);
-                Part {
+                Subset {
                     split: whole.clone(),
                     samples: held,
                 }
@@ -109,7 +113,7 @@ impl Prepared {
         Ok(Self {
             name: dataset.name,
             fingerprint,
-            train: Part {
+            train: Subset {
                 split: whole,
                 samples,
             },

@@ -2,6 +2,10 @@
 //!
 //! The built-in recipes lie under `recipes/` and are part of the program; their opening comments
 //! are their documentation. A recipe need only give what differs from the defaults here.
+//!
+//! An optional field (`model.layer_scale`) is set by giving it a value, and taken away with
+//! `"off"`. A recipe may say of which [`SCHEMA`] it is; one that does not is of the present one. In
+//! a run folder the field is always there, but for runs of schema 1, which had none.
 
 use std::path::Path;
 
@@ -9,12 +13,19 @@ use serde::{Deserialize, Serialize};
 use smallvit_kernels::matrix::Precision;
 use toml::{Table, Value};
 
+use super::average::AverageRecipe;
+use super::groups::GroupRecipe;
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
+use crate::augment::batch::mix::Mixing;
+use crate::augment::floats::erasing::Erasing;
 use crate::data::split::Method;
 use crate::error::{Error, Result};
-use crate::model::ModelConfig;
+use crate::migrate::{self, SCHEMA};
+use crate::models::{Family, ModelConfig};
+use crate::settings;
+use crate::strict;
 
 /// The built-in recipes: name and text.
 pub const BUILT_IN: [(&str, &str); 4] = [
@@ -29,7 +40,7 @@ pub const BUILT_IN: [(&str, &str); 4] = [
 
 /// Which images, and what is held out of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct DataRecipe {
     /// `sign-digits`, `cifar100`, `folder:PATH`, …
     pub set: String,
@@ -66,13 +77,15 @@ mod precision_name {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
-        String::deserialize(from)?.parse().map_err(D::Error::custom)
+        let name = String::deserialize(from)?;
+        name.parse()
+            .map_err(|_| D::Error::unknown_variant(&name, &["f32", "bf16", "bf16-emulated"]))
     }
 }
 
 /// How the model is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct TrainRecipe {
     /// Names every random stream of the run.
     pub seed: u64,
@@ -85,7 +98,7 @@ pub struct TrainRecipe {
     pub micro_batch: usize,
     /// Of a step's products. Weights, moments and everything between the products are float32
     /// always, and so is evaluation.
-    #[serde(default, with = "precision_name")]
+    #[serde(with = "precision_name")]
     pub precision: Precision,
     /// Shape of the learning rate over the steps.
     pub schedule: ScheduleKind,
@@ -115,6 +128,12 @@ pub struct TrainRecipe {
     pub label_smoothing: f64,
     /// Most minutes between two checkpoints; there is one after every epoch anyway.
     pub checkpoint_minutes: f64,
+    /// Parameters whose decay or learning rate differs.
+    #[serde(default)]
+    pub groups: Vec<GroupRecipe>,
+    /// Averaged weights; none without it.
+    #[serde(default, serialize_with = "strict::or_off")]
+    pub average: Option<AverageRecipe>,
 }
 
 impl Default for TrainRecipe {
@@ -139,6 +158,8 @@ impl Default for TrainRecipe {
             clip_norm: 0.0,
             label_smoothing: 0.0,
             checkpoint_minutes: 10.0,
+            groups: vec![],
+            average: None,
         }
     }
 }
@@ -159,66 +180,152 @@ pub struct Recipe {
     pub train: TrainRecipe,
 }
 
+/// A recipe that a run has written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    /// The recipe, in the terms of now.
+    pub recipe: Recipe,
+    /// The schema it was written in.
+    pub schema: u32,
+}
+
+impl Restored {
+    /// The recipe of a run that is to go on. Refuses one of an earlier schema: its random draws
+    /// are not made any more, so it would become another run. `place` is for the message.
+    pub fn to_go_on(self, place: impl ToString) -> Result<Recipe> {
+        if self.schema == SCHEMA {
+            return Ok(self.recipe);
+        }
+        Err(Error::model(
+            place,
+            format!(
+                "an earlier smallvit began this run (schema {}; this one goes on with {SCHEMA}), \
+                 and it would go on as another run",
+                self.schema
+            ),
+            "its models predict and evaluate as before; begin a new run, or go on with the \
+             version that began it",
+        ))
+    }
+}
+
 impl Recipe {
-    /// The recipe with this name or in this file, with `key=value` settings on top. Refuses
+    /// The recipe with this name or in this file, with `field=value` settings on top. Refuses
     /// unknown fields, wrong types and impossible combinations, naming field and remedy.
+    ///
+    /// A setting's field is a path, `train.epochs` or `train.groups[0].pattern`; its value is
+    /// TOML, or a bare word. `field=off` takes an optional field away.
     pub fn load(name_or_file: &str, settings: &[String]) -> Result<Self> {
         let built_in = BUILT_IN.iter().find(|(name, _)| *name == name_or_file);
         let (name, text) = match built_in {
             Some((name, text)) => (name.to_string(), text.to_string()),
-            None => Self::read(name_or_file)?,
+            None => Self::read_file(name_or_file)?,
         };
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
             Error::recipe(
                 name_or_file,
                 format!("this is not TOML: {}", error.to_string().trim_end()),
-                "mend the line; `smallvit recipes quickstart --full` shows a whole recipe",
+                "mend the line; the built-in recipes show how it is written",
             )
         })?;
+        if migrate::take_schema(&mut table)? == Some(1) {
+            migrate::upgrade_recipe(&mut table)?;
+        }
         table.insert("name".into(), Value::String(name));
         for setting in settings {
-            set(&mut table, setting)?;
+            settings::set(&mut table, setting)?;
         }
-        let mut whole = defaults();
-        merge(&mut whole, table, "")?;
-        let recipe: Self = whole.try_into().map_err(|error: toml::de::Error| {
-            Error::recipe(
-                name_or_file,
-                error.to_string().trim_end().replace('\n', " "),
-                "`smallvit recipes quickstart --full` shows every field",
-            )
-        })?;
-        recipe.check()?;
-        Ok(recipe)
+        migrate::refuse_old_fields(&table)?;
+        Self::read(table)
     }
 
-    /// The recipe as a run folder keeps it: every field, none changed.
-    pub fn restore(path: &Path) -> Result<Self> {
+    /// Reads the recipe that a run has written into its folder.
+    pub fn restore(path: &Path) -> Result<Restored> {
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
         Self::parse(&text, path.display())
     }
 
-    /// A recipe that a run has written; `place` is for the message.
-    pub fn parse(text: &str, place: impl ToString) -> Result<Self> {
-        let recipe: Self = toml::from_str(text).map_err(|error| {
-            Error::model(
-                place,
-                error.to_string().trim_end().replace('\n', " "),
-                "a run folder's recipe must stay as the run wrote it",
-            )
+    /// Reads a recipe that a run has written; `place` is for the message.
+    pub fn parse(text: &str, place: impl ToString) -> Result<Restored> {
+        const KEEP: &str = "a run's recipe must stay as the run wrote it";
+        let place = place.to_string();
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
+            let problem = error.to_string().trim_end().replace('\n', " ");
+            Error::model(&place, problem, KEEP)
         })?;
+        let schema = match table.remove("schema") {
+            None => 1,
+            Some(value) => {
+                let schema = value.as_integer().and_then(|n| u32::try_from(n).ok());
+                let schema = schema.ok_or_else(|| {
+                    Error::model(&place, format!("its schema is {value}, no number"), KEEP)
+                })?;
+                if let Some(problem) = migrate::refusal(schema) {
+                    return Err(Error::model(&place, problem, migrate::UPDATE));
+                }
+                schema
+            }
+        };
+        let upgraded = match schema {
+            1 => migrate::upgrade_recipe(&mut table),
+            _ => Ok(()),
+        };
+        let recipe = upgraded.and_then(|()| Self::read(table));
+        match recipe {
+            Ok(recipe) => Ok(Restored { recipe, schema }),
+            Err(error) => Err(Error::model(place, error.to_string(), KEEP)),
+        }
+    }
+
+    /// Reads a whole recipe of the present schema, and checks it.
+    fn read(mut table: Table) -> Result<Self> {
+        let model = table
+            .remove("model")
+            .unwrap_or_else(|| Value::Table(Table::new()));
+        let known = known(ModelConfig::family_of(&model, "model")?);
+        let model = ModelConfig::read(model, "model", &known)?;
+        let mut recipe: Self = strict::read(Value::Table(table), "", &known)?;
+        recipe.model = model;
         recipe.check()?;
         Ok(recipe)
     }
 
-    fn read(file: &str) -> Result<(String, String)> {
+    /// A recipe in which every optional field has a value, to show what there is: the fields'
+    /// names are suggested for unknown ones, the values shown for those of a wrong type.
+    pub fn example(family: Family) -> Self {
+        let group = GroupRecipe {
+            pattern: "*.bias".into(),
+            decay: Some(0.0),
+            rate: 1.0,
+        };
+        Self {
+            model: ModelConfig::example(family),
+            augment: Augmentation {
+                erasing: Some(Erasing::default()),
+                mix: Some(Mixing::default()),
+                ..Augmentation::default()
+            },
+            train: TrainRecipe {
+                groups: vec![group],
+                average: Some(AverageRecipe::default()),
+                ..TrainRecipe::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    fn read_file(file: &str) -> Result<(String, String)> {
         let path = Path::new(file);
         if !file.contains(['/', '\\', '.']) && !path.exists() {
             let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            let names = match strict::nearest(file, names.iter().copied()) {
+                Some(near) => format!("did you mean {near}? There are {}", names.join(", ")),
+                None => format!("choose {}", names.join(", ")),
+            };
             return Err(Error::recipe(
-                "--recipe",
+                "recipe",
                 format!("there is no recipe `{file}`"),
-                format!("choose {}, or give a file", names.join(", ")),
+                format!("{names}; or give a file"),
             ));
         }
         let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
@@ -226,9 +333,10 @@ impl Recipe {
         Ok((stem.into_owned(), text))
     }
 
-    /// The recipe as TOML, every field written out.
+    /// The recipe as TOML, its schema first and every field written out.
     pub fn to_toml(&self) -> String {
-        toml::to_string(self).expect("a recipe is plain data")
+        let fields = toml::to_string(self).expect("a recipe is plain data");
+        format!("schema = {SCHEMA}\n{fields}")
     }
 
     /// Refuses impossible combinations, naming the field and the remedy.
@@ -315,12 +423,11 @@ impl Recipe {
                 "keep both data.validation and data.test above 0, for example 0.1",
             );
         }
-        if train.precision != Precision::F32 && self.model.mlp.len() != 2 {
-            return refuse(
-                "train.precision",
-                "bfloat16 products are those of encoder blocks whose MLP has two layers".into(),
-                "give model.mlp two widths, or set train.precision to f32",
-            );
+        for (number, group) in train.groups.iter().enumerate() {
+            group.check(number)?;
+        }
+        if let Some(average) = &train.average {
+            average.check()?;
         }
         let most = train.epochs as f64 * train.schedule_length.min(1.0);
         if train.schedule == ScheduleKind::WarmupCosine && train.warmup_epochs > most {
@@ -358,132 +465,91 @@ impl Recipe {
             epsilon: train.epsilon,
             weight_decay: train.weight_decay,
             decay_scale: train.decay_scale,
-            decay_on: train.decay_on,
             clip_norm: train.clip_norm,
         }
     }
 }
 
-/// The defaults as TOML: what fields there are, and of which type.
-fn defaults() -> Table {
-    Table::try_from(Recipe::default()).expect("a recipe is plain data")
-}
-
-/// Puts `key=value` into a table; the value is TOML, or a bare word.
-fn set(table: &mut Table, setting: &str) -> Result<()> {
-    let Some((key, text)) = setting.split_once('=') else {
-        return Err(Error::recipe(
-            "--set",
-            format!("`{setting}` has no ="),
-            "write for example --set train.epochs=5",
-        ));
-    };
-    let (key, text) = (key.trim(), text.trim());
-    let value = format!("value = {text}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| Value::String(text.into()));
-    let mut parts: Vec<&str> = key.split('.').collect();
-    let last = parts.pop().unwrap_or_default();
-    let mut place = table;
-    for part in parts {
-        let inner = place
-            .entry(part)
-            .or_insert_with(|| Value::Table(Table::new()));
-        let Value::Table(inner) = inner else {
-            return Err(unknown(key));
-        };
-        place = inner;
-    }
-    place.insert(last.into(), value);
-    Ok(())
-}
-
-/// Puts a recipe's fields over the defaults, refusing what is not among them.
-fn merge(whole: &mut Table, table: Table, path: &str) -> Result<()> {
-    for (key, value) in table {
-        let field = format!("{path}{key}");
-        let Some(default) = whole.get_mut(&key) else {
-            return Err(unknown(&field));
-        };
-        match (default, value) {
-            (Value::Table(default), Value::Table(value)) => {
-                merge(default, value, &format!("{field}."))?;
-            }
-            // 1 may stand for 1.0.
-            (default @ Value::Float(_), Value::Integer(value)) => {
-                *default = Value::Float(value as f64);
-            }
-            (default, value) if default.same_type(&value) => *default = value,
-            (default, value) => {
-                return Err(Error::recipe(
-                    field,
-                    format!("{value} is of type {}", value.type_str()),
-                    format!("give it as {}, such as {default}", default.type_str()),
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn unknown(field: &str) -> Error {
-    fn names(table: &Table, path: &str, all: &mut Vec<String>) {
-        for (key, value) in table {
-            match value {
-                Value::Table(inner) => names(inner, &format!("{path}{key}."), all),
-                _ => all.push(format!("{path}{key}")),
-            }
-        }
-    }
-    let mut all = vec![];
-    names(&defaults(), "", &mut all);
-    let leaf = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-    let score = |name: &String| {
-        strsim::jaro_winkler(name, field).max(strsim::jaro_winkler(&leaf(name), &leaf(field)))
-    };
-    let near = all
-        .iter()
-        .max_by(|a, b| score(a).total_cmp(&score(b)))
-        .filter(|name| score(name) > 0.8);
-    let remedy = match near {
-        Some(name) => format!("did you mean {name}?"),
-        None => format!("the fields are {}", all.join(", ")),
-    };
-    Error::recipe(field, "there is no such field", remedy)
+/// Every field there is, with an example.
+fn known(family: Family) -> Table {
+    let mut known = Table::try_from(Recipe::example(family)).expect("a recipe is plain data");
+    known.insert("schema".into(), Value::Integer(SCHEMA.into()));
+    known
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde::de::value::Error as Refusal;
+    use serde::de::{Deserializer, Error as _, Visitor};
+    use serde::forward_to_deserialize_any;
 
-    fn refused(settings: &[&str]) -> (String, String) {
+    use super::*;
+    use crate::models::{Architecture, Pool, VitConfig};
+
+    fn load(name: &str, settings: &[&str]) -> Result<Recipe> {
         let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
-        let error = Recipe::load("keras-2022", &settings).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        (error.to_string(), error.remedy().to_string())
+        Recipe::load(name, &settings)
+    }
+
+    fn vit(recipe: &Recipe) -> &VitConfig {
+        let Architecture::Vit(vit) = &recipe.model.arch;
+        vit
     }
 
     #[test]
     fn every_built_in_recipe_is_whole_and_survives_its_run_folder() {
         for (name, text) in BUILT_IN {
-            let recipe = Recipe::load(name, &[]).unwrap();
+            let recipe = load(name, &[]).unwrap();
             assert_eq!(recipe.name, name);
             assert!(
                 text.starts_with("# "),
                 "{name} opens with its documentation"
             );
-            assert_eq!(toml::from_str::<Recipe>(&recipe.to_toml()).unwrap(), recipe);
+            let written = recipe.to_toml();
+            assert!(written.starts_with("schema = 2\n"), "{written}");
+            let restored = Recipe::parse(&written, "run").unwrap();
+            assert_eq!(restored.schema, SCHEMA);
+            assert_eq!(restored.clone().to_go_on("run").unwrap(), recipe);
+            assert_eq!(restored.recipe, recipe);
         }
     }
 
     #[test]
-    fn the_cosine_recipe_has_the_seeds_steps() {
+    fn the_built_in_recipes_models_are_what_they_were() {
+        for (name, _) in BUILT_IN {
+            let recipe = load(name, &[]).unwrap();
+            let expected = match name {
+                "quickstart" => VitConfig {
+                    image_size: 32,
+                    patch_size: 4,
+                    depth: 4,
+                    key_dim: 16,
+                    head: vec![128],
+                    dropout: 0.0,
+                    head_dropout: 0.4,
+                    ..VitConfig::default()
+                },
+                _ => VitConfig::default(),
+            };
+            assert_eq!(*vit(&recipe), expected, "{name}");
+            assert_eq!(recipe.model.name().to_string(), "sl-vit");
+        }
+    }
+
+    #[test]
+    fn a_run_folder_writes_out_optional_fields_that_are_off() {
+        let off = load("quickstart", &[]).unwrap();
+        assert!(off.to_toml().contains("\nlayer_scale = \"off\"\n"));
+        let on = load("quickstart", &["model.layer_scale=1e-4"]).unwrap();
+        assert_eq!(vit(&on).layer_scale, Some(1e-4));
+        let restored = Recipe::parse(&on.to_toml(), "run").unwrap();
+        assert_eq!(restored.recipe, on);
+    }
+
+    #[test]
+    fn the_cosine_recipe_has_keras_s_steps() {
         // int(50000 / 256 · 50) and a tenth of it, with 176 steps an epoch for 45,000 images.
-        let schedule = Recipe::load("keras-2022-cosine", &[])
-            .unwrap()
-            .schedule(176);
+        let schedule = load("keras-2022-cosine", &[]).unwrap().schedule(176);
         assert_eq!((schedule.total_steps, schedule.warmup_steps), (9765, 976));
     }
 
@@ -491,14 +557,23 @@ mod tests {
     fn settings_override_fields() {
         let settings = [
             "train.epochs=3",
-            "model.mlp=[32, 16]",
+            "model.mlp_width=32",
             "model.dim=16",
+            "model.lsa=false",
+            "model.head=[]",
+            "model.pool=mean",
+            "train.learning_rate=1",
+            "train.precision=bf16",
             "data.set=cifar10",
         ];
-        let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
-        let recipe = Recipe::load("keras-2022", &settings).unwrap();
+        let recipe = load("keras-2022", &settings).unwrap();
         assert_eq!(recipe.train.epochs, 3);
-        assert_eq!(recipe.model.mlp, [32, 16]);
+        assert_eq!(recipe.train.learning_rate, 1.0);
+        assert_eq!(recipe.train.precision, Precision::Bf16);
+        assert_eq!((vit(&recipe).mlp_width, vit(&recipe).dim), (32, 16));
+        assert!(vit(&recipe).head.is_empty());
+        assert_eq!(vit(&recipe).pool, Pool::Mean);
+        assert_eq!(recipe.model.name().to_string(), "spt-vit");
         assert_eq!(recipe.data.set, "cifar10");
     }
 
@@ -510,27 +585,174 @@ mod tests {
                 "train.epoch:",
                 "did you mean train.epochs?",
             ),
+            (&["epochs=5"], "epochs:", "did you mean train.epochs?"),
+            (&["shema=2"], "shema:", "did you mean schema?"),
             (&["train.batch=0"], "train.batch:", "1 or more"),
+            (&["train.batch=-1"], "train.batch: -1 is out", "such as 256"),
             (&["model.patch_size=7"], "model.patch_size:", "divides 72"),
             (
                 &["train.schedule=warmup-cosine", "train.warmup_epochs=60"],
                 "train.warmup_epochs:",
                 "50 or less",
             ),
-            (&["train.epochs=many"], "train.epochs:", "integer"),
+            (&["train.epochs=many"], "train.epochs:", "whole number"),
             (
                 &["train.learning_rate=nan"],
                 "train.learning_rate:",
                 "more than 0",
             ),
-            (&["model.mlp=[128, 32]"], "model.mlp:", "[128, 64]"),
+            (
+                &["train.precision=bf61"],
+                "train.precision:",
+                "did you mean \"bf16\"?",
+            ),
+            (&["data.holdout=first"], "data.holdout:", "last"),
+            (&["model.mlp=[128, 64]"], "model.mlp:", "mlp_width = 128"),
+            (
+                &["model.tokenizer=plain"],
+                "model.tokenizer:",
+                "spt = false",
+            ),
+            (&["model.family=swim"], "model.family:", "choose vit"),
+            (&["model=5"], "model: 5 is a whole number", "give a table"),
             (&["model.dropout=1.0"], "model.dropout:", "less than 1"),
             (&["augment.zoom=1.5"], "augment.zoom:", "less than 1"),
-            (&["nonsense"], "--set:", "train.epochs=5"),
+            (&["nonsense"], "setting:", "train.epochs=5"),
         ] {
-            let (problem, help) = refused(settings);
+            let error = load("keras-2022", settings).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let (problem, help) = (error.to_string(), error.remedy());
             assert!(problem.starts_with(field), "{problem}");
-            assert!(help.contains(remedy), "{help}");
+            assert!(help.contains(remedy), "{problem}: {help}");
         }
+        let error = load("quickstar", &[]).unwrap_err();
+        assert!(error.remedy().starts_with("did you mean quickstart?"));
+    }
+
+    #[test]
+    fn a_file_is_read_in_the_schema_that_it_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.toml");
+        let file = path.to_str().unwrap();
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            load(file, &["train.epochs=7"])
+        };
+        let old = "[model]\ndim = 32\nmlp = [48, 32]\ntokenizer = \"plain\"\n";
+        let upgraded = read(&format!("schema = 1\n{old}")).unwrap();
+        assert_eq!(upgraded.name, "mine");
+        assert_eq!(upgraded.train.epochs, 7);
+        assert_eq!(vit(&upgraded).mlp_width, 48);
+        assert_eq!(upgraded.model.name().to_string(), "lsa-vit");
+        // Without a schema it is of now, and so are its fields.
+        let error = read(old).unwrap_err();
+        assert!(error.to_string().ends_with("this field is gone"), "{error}");
+        let now = "[model]\ndim = 32\nmlp_width = 48\nspt = false\n";
+        assert_eq!(read(now).unwrap(), upgraded);
+        assert_eq!(read(&format!("schema = 2\n{now}")).unwrap(), upgraded);
+        let error = read(&format!("schema = 3\n{now}")).unwrap_err();
+        assert!(error.to_string().contains("a newer smallvit"), "{error}");
+        let error = read("train = ").unwrap_err();
+        assert!(error.to_string().contains("not TOML"), "{error}");
+    }
+
+    #[test]
+    fn a_run_of_schema_1_is_read_but_does_not_go_on() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/schema1/run/recipe.toml");
+        let restored = Recipe::restore(&path).unwrap();
+        assert_eq!(restored.schema, 1);
+        let expected = VitConfig {
+            image_size: 32,
+            patch_size: 8,
+            dim: 8,
+            depth: 2,
+            heads: 2,
+            key_dim: 4,
+            mlp_width: 16,
+            head: vec![16],
+            dropout: 0.0,
+            head_dropout: 0.0,
+            ..VitConfig::default()
+        };
+        assert_eq!(*vit(&restored.recipe), expected);
+        assert_eq!(restored.recipe.model.name().to_string(), "sl-vit");
+        assert_eq!(restored.recipe.train.learning_rate, 0.02);
+        assert_eq!(restored.recipe.train.clip_norm, 1.0);
+        let error = restored.to_go_on("run").unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        assert!(error.to_string().starts_with("run: "), "{error}");
+        assert!(error.remedy().contains("begin a new run"));
+    }
+
+    #[test]
+    fn a_run_folder_that_cannot_be_read_says_where_and_why() {
+        let text = load("quickstart", &[]).unwrap().to_toml();
+        for (from, to, problem) in [
+            (
+                "schema = 2",
+                "schema = 3",
+                "run: written by a newer smallvit",
+            ),
+            ("schema = 2", "schema = \"x\"", "run: its schema is \"x\""),
+            ("epochs = 80", "epochs = 0", "run: train.epochs: it is 0"),
+            ("epochs = 80", "epoch = 80", "run: train.epoch: there is no"),
+            ("epochs = 80", "epochs 80", "run: TOML parse error"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            let error = Recipe::parse(&text.replacen(from, to, 1), "run").unwrap_err();
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().starts_with(problem), "{error}");
+        }
+    }
+
+    /// Asks a struct for the names of its fields.
+    struct Names<'a>(&'a mut Vec<&'static str>);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = Refusal;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Refusal> {
+            Err(Refusal::custom("no struct"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Refusal> {
+            self.0.extend(fields);
+            Err(Refusal::custom("that is all"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+            option unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+            ignored_any
+        }
+    }
+
+    #[test]
+    fn the_example_has_every_field() {
+        fn has_all<'de, T: Deserialize<'de>>(table: &Value) {
+            let mut names = vec![];
+            assert!(T::deserialize(Names(&mut names)).is_err());
+            assert!(!names.is_empty());
+            for name in names {
+                let value = table.get(name).unwrap_or_else(|| panic!("no {name}"));
+                assert_ne!(value.as_str(), Some(strict::OFF), "{name}");
+                assert!(
+                    value.as_array().is_none_or(|list| !list.is_empty()),
+                    "{name}"
+                );
+            }
+        }
+        let known = Value::Table(known(Family::Vit));
+        has_all::<Recipe>(&known);
+        has_all::<DataRecipe>(&known["data"]);
+        has_all::<Augmentation>(&known["augment"]);
+        has_all::<VitConfig>(&known["model"]);
+        has_all::<TrainRecipe>(&known["train"]);
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub enum ScheduleKind {
     /// The same rate from beginning to end.
     Constant,
-    /// A linear rise, then half a cosine down to 0: the seed's `WarmUpCosine`
+    /// A linear rise, then half a cosine down to 0: the Keras example's `WarmUpCosine`
     /// (after Loshchilov and Hutter, arXiv 1608.03983, without restarts).
     WarmupCosine,
 }

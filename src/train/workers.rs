@@ -1,28 +1,33 @@
 //! A batch through the model on all cores, with the same bits whatever their number.
 //!
 //! A batch is cut into micro-batches, of a size that follows from the batch alone. Each goes
-//! forward and backward on one thread, and the gradients are added in the order of the
-//! micro-batches. So neither the number of threads nor their timing shows in a result; memory
-//! follows the micro-batch, not the batch; and operations that the backend runs on one core keep
+//! forward and backward on one thread, and the gradients are added in a [`Tree`], whose shape, too,
+//! follows from the batch alone. So neither the number of threads nor their timing shows in a result;
+//! memory follows the micro-batch, not the batch; and operations that the backend runs on one core keep
 //! all cores busy.
+//!
+//! The classifier's weight gradients are no such sum: inputs and output gradients wait ([`Step::deferred`])
+//! until all images have passed, and one product over the whole batch forms them. Its unit of work is a
+//! fixed number of the kernel's rows, not of images, and each row sums over all images in their order;
+//! so these bits do not depend on threads either.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smallvit_kernels::matrix::Precision;
 
+use super::gradients::{Gradients, used_twice};
 use super::metrics::cross_entropy;
+use super::tree::Tree;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
-use crate::model::fused::deferred::{self, Deferred};
-use crate::model::weights::{self, Array, EachParameter, MapParameter};
-use crate::model::{Pass, Vit};
-
-/// Gradients by parameter, flat.
-pub type Gradients = BTreeMap<String, Tensor<1>>;
+use crate::models::Model;
+use crate::nn::head::ROWS;
+use crate::nn::{Context, Step};
+use crate::params::{self, Array, MapParameter};
 
 /// Threads that take micro-batches.
 pub struct Workers {
@@ -60,7 +65,7 @@ impl Workers {
         let pools: Result<Vec<_>, _> = (0..threads).map(|_| pool(1)).collect();
         let refuse = |error: rayon::ThreadPoolBuildError| {
             Error::recipe(
-                "--threads",
+                "threads",
                 format!("{threads} threads cannot be started ({error})"),
                 "ask for fewer",
             )
@@ -91,7 +96,7 @@ impl Workers {
 
     /// Images that go through the model at once, of so many: a micro-batch, or less where that
     /// would leave threads idle. Threads do not count here, for the same bits at any number.
-    fn part(&self, images: usize) -> usize {
+    fn micro_batch_of(&self, images: usize) -> usize {
         let least_parts = if self.device == super::device::cpu() {
             4
         } else {
@@ -138,86 +143,100 @@ impl Workers {
     /// an image's rows, columns and channels; `step` names the dropout masks.
     pub fn train(
         &self,
-        model: &Vit,
+        model: &Model,
         batch: &Batch,
         shape: [usize; 3],
         smoothing: f64,
         seed: u64,
         step: u64,
-    ) -> Outcome {
-        let images = batch.labels.len();
+    ) -> Result<Outcome> {
+        let images = batch.targets.len();
         let mut loss = 0.0;
         let mut logits = Vec::new();
         let gradients = self.gradients(
             model,
             images,
-            |first| Pass::training(seed, step, first),
+            |first| Context::training(seed, step, first),
             |model, pass, first, count| {
-                let labels = &batch.labels[first..][..count];
+                let targets = batch.targets.slice(first, count);
                 let input = self.input(&batch.images, shape, first, count);
                 let logits = model.forward(input.autodiff(), pass);
                 let share = count as f64 / images as f64;
-                let loss = cross_entropy(logits.clone(), labels, smoothing) * share;
+                let loss = cross_entropy(logits.clone(), &targets, smoothing) * share;
                 (loss, Array::of(logits).values)
             },
             |part, scores| {
                 loss += f64::from(part);
                 logits.extend(scores);
             },
-        );
-        Outcome {
+        )?;
+        Ok(Outcome {
             loss,
             logits,
             gradients,
-        }
+        })
     }
 
     /// Gradients of the sum of what `loss` makes of each micro-batch: of its first image's number
     /// and how many they are. `each` gets the losses, and whatever came with them, in order.
     pub fn gradients<T: Send>(
         &self,
-        model: &Vit,
+        model: &Model,
         images: usize,
-        pass: impl Fn(usize) -> Pass + Sync,
-        loss: impl Fn(&Vit, &mut Pass, usize, usize) -> (Tensor<1>, T) + Sync,
+        context: impl Fn(usize) -> Context + Sync,
+        loss: impl Fn(&Model, &mut Context, usize, usize) -> (Tensor<1>, T) + Sync,
         mut each: impl FnMut(f32, T) + Send,
-    ) -> Gradients {
-        let mut gradients = Gradients::new();
-        let deferred = Deferred::default();
-        let part = self.part(images);
+    ) -> Result<Gradients> {
+        let step = Arc::new(Step::default());
+        let part = self.micro_batch_of(images);
+        let parts = images.div_ceil(part);
+        let sums = Tree::new(parts);
+        let mut failed = None;
         self.in_order(
-            images.div_ceil(part),
+            parts,
             |number| {
                 let first = number * part;
-                // Leaves of its own, on the same numbers: graphs that share a leaf would wait
-                // for each other.
-                let model = weights::map(model.clone(), &mut OwnLeaves);
-                let mut pass = pass(first)
-                    .deferring(&deferred)
-                    .in_precision(self.precision);
-                if self.composed {
-                    pass = pass.composed();
-                }
-                let (loss, with) = loss(&model, &mut pass, first, part.min(images - first));
-                let value = Array::of(loss.clone()).values[0];
-                let gradients = gradients_of(&model, loss.backward());
-                (value, with, gradients)
+                let mut context = self.configured(context(first)).within(&step);
+                let (value, with, gradients) = micro_batch(model, &step, first, |model| {
+                    loss(model, &mut context, first, part.min(images - first))
+                })?;
+                sums.put(number, gradients, Gradients::plus);
+                Ok((value, with))
             },
-            |(value, with, part)| {
-                each(value, with);
-                add(&mut gradients, part);
+            |result: Result<(f32, T)>| match result {
+                Ok((value, with)) => each(value, with),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
             },
         );
-        self.add_deferred(deferred, &mut gradients);
-        gradients
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut gradients = sums.root().unwrap_or_default();
+        self.add_deferred(&step, &mut gradients)?;
+        match step.used_twice().pop() {
+            Some(name) => Err(used_twice(&name)),
+            None => Ok(gradients),
+        }
+    }
+
+    /// A training pass as these workers compute it.
+    fn configured(&self, context: Context) -> Context {
+        let context = context.in_precision(self.precision);
+        if self.composed {
+            context.composed()
+        } else {
+            context
+        }
     }
 
     /// Forms the weight gradients that waited for the whole batch.
-    fn add_deferred(&self, deferred: Deferred, gradients: &mut Gradients) {
-        for layer in deferred.layers() {
+    fn add_deferred(&self, step: &Step, gradients: &mut Gradients) -> Result<()> {
+        for layer in step.deferred().layers() {
             let mut kernel = Vec::with_capacity(layer.input() * layer.output());
             self.in_order(
-                layer.input().div_ceil(deferred::ROWS),
+                layer.input().div_ceil(ROWS),
                 |part| layer.kernel_rows(part, self.precision),
                 |rows| kernel.extend(rows),
             );
@@ -225,22 +244,24 @@ impl Workers {
                 let length = [values.len()];
                 let data = TensorData::new(values, length);
                 let name = format!("{}.{leaf}", layer.name);
-                gradients.insert(name, Tensor::from_data(data, &self.device));
+                gradients.insert(name, Tensor::from_data(data, &self.device))?;
             }
         }
+        Ok(())
     }
 
     /// Logits `[image, class]` of preprocessed images, without dropout.
-    pub fn infer(&self, model: &Vit, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
+    pub fn infer(&self, model: &Model, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
         let count = images.len() / shape.iter().product::<usize>();
+        let step = Arc::new(Step::default());
         let part = |number: usize| {
             let first = number * self.micro_batch;
             let input = self.input(images, shape, first, self.micro_batch.min(count - first));
-            let mut pass = Pass::inference();
+            let mut context = Context::inference().sharing(&step);
             if self.composed {
-                pass = pass.composed();
+                context = context.composed();
             }
-            Array::of(model.forward(input, &mut pass)).values
+            Array::of(model.forward(input, &mut context)).values
         };
         if count <= self.micro_batch {
             return self.together.install(|| part(0));
@@ -277,15 +298,25 @@ impl Workers {
     }
 }
 
-/// Adds the gradients of another part of the batch.
-fn add(sums: &mut Gradients, part: Gradients) {
-    for (name, gradient) in part {
-        let sum = match sums.remove(&name) {
-            Some(sum) => sum + gradient,
-            None => gradient,
-        };
-        sums.insert(name, sum);
+/// One micro-batch's loss, what came with it, and its gradients.
+fn micro_batch<T>(
+    model: &Model,
+    step: &Step,
+    first_image: usize,
+    loss: impl FnOnce(&Model) -> (Tensor<1>, T),
+) -> Result<(f32, T, Gradients)> {
+    // Leaves of its own, on the same numbers: graphs that share a leaf would wait for each other.
+    let model = params::map(model.clone(), &mut OwnLeaves);
+    let (loss, with) = loss(&model);
+    let value = Array::of(loss.clone()).values[0];
+    // Some by Burn's graph, some by the kernels.
+    let mut gradients = Gradients::of(&model, loss.backward())?;
+    for (name, values) in step.take(first_image) {
+        let length = [values.len()];
+        let data = TensorData::new(values, length);
+        gradients.insert(name, Tensor::from_data(data, &super::device::cpu()))?;
     }
+    Ok((value, with, gradients))
 }
 
 struct OwnLeaves;
@@ -294,26 +325,4 @@ impl MapParameter for OwnLeaves {
     fn map<const D: usize>(&mut self, _: &str, value: Tensor<D>) -> Tensor<D> {
         value.autodiff().require_grad()
     }
-}
-
-/// Each parameter's gradient, without autodiff; none where a parameter took no part.
-pub fn gradients_of(model: &Vit, mut gradients: burn::tensor::Gradients) -> Gradients {
-    struct Collect<'a> {
-        gradients: &'a mut burn::tensor::Gradients,
-        flat: Gradients,
-    }
-    impl EachParameter for Collect<'_> {
-        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
-            if let Some(gradient) = value.grad_remove(self.gradients) {
-                let length = gradient.shape().num_elements();
-                self.flat.insert(name.into(), gradient.reshape([length]));
-            }
-        }
-    }
-    let mut collect = Collect {
-        gradients: &mut gradients,
-        flat: Gradients::new(),
-    };
-    weights::for_each(model, &mut collect);
-    collect.flat
 }

@@ -1,0 +1,330 @@
+//! A grid → tokens: gather patches, plain or with their shifted versions, normalise, project; the
+//! grid with its shifted versions is never made.
+//!
+//! Shifted Patch Tokenization (arXiv 2112.13492, section 3.1) joins each cell with its four
+//! diagonal neighbours half a patch away. The grid may be an image's pixels, or a grid of tokens
+//! that are merged.
+//!
+//! With ŷ the normalised patches (or, without normalisation, the patches themselves) a token is
+//! (ŷ ∘ γ + β) · W + b = ŷ · (γ ∘ W) + (β · W + b), so the layer normalisation's γ and β are folded
+//! into the projection once for many images. Back, all gradients follow from M = Σ ŷᵀ · dtoken and
+//! s = Σ dtoken: dW = γ ∘ M + β sᵀ, dγ = rows of W ∘ M summed, dβ = W · s, db = s.
+
+use std::sync::Arc;
+
+use super::weights::Source;
+use super::{
+    Direction, ImageOp, ParameterSpec, Reach, Sizes, Values, Weights, add_rows, fill_rows, take,
+};
+use crate::math::{dot, replace_and_sum, sum, sum_of};
+use crate::matrix::{Matrix, MatrixMut, Precision};
+use crate::simd::dispatched;
+
+/// Patches of a grid, projected.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding {
+    /// Cells along the grid's height: pixels, or tokens.
+    pub height: usize,
+    /// Cells along its width.
+    pub width: usize,
+    /// Numbers in a cell.
+    pub channels: usize,
+    /// Cells a side of a patch; it divides height and width.
+    pub patch: usize,
+    /// Whether the four diagonal shifts by half a patch are joined.
+    pub shifted: bool,
+    /// Whether patches are normalised.
+    pub norm: bool,
+    /// Whether the projection has a bias.
+    pub bias: bool,
+    /// ε of the layer normalisation.
+    pub epsilon: f32,
+    /// Width of a token.
+    pub dim: usize,
+    /// Of the products.
+    pub precision: Precision,
+}
+
+/// Rows and columns that the versions of a patch are taken from further down and right, in the
+/// order of their channels: the cells themselves, then shifted left-up, left-down, right-up,
+/// right-down, in units of half a patch.
+const SHIFTS: [(isize, isize); 5] = [(0, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)];
+
+// Places of what is derived, and of the sums.
+const FOLDED_KERNEL: usize = 0;
+const FOLDED_BIAS: usize = 1;
+const MOMENT: usize = 0;
+const TOTAL: usize = 1;
+
+impl Embedding {
+    fn tokens(&self) -> usize {
+        (self.height / self.patch) * (self.width / self.patch)
+    }
+
+    fn shifts(&self) -> &'static [(isize, isize)] {
+        if self.shifted { &SHIFTS } else { &SHIFTS[..1] }
+    }
+
+    /// Numbers in a patch with its versions.
+    fn patch_width(&self) -> usize {
+        self.patch * self.patch * self.channels * self.shifts().len()
+    }
+
+    /// Places of the kernel and, if there is one, of the bias.
+    fn places(&self) -> (usize, Option<usize>) {
+        let kernel = if self.norm { 2 } else { 0 };
+        (kernel, self.bias.then_some(kernel + 1))
+    }
+
+    /// Calls `each` with the place in the grid, or none outside of it, of every cell of every
+    /// version of some tokens' patches, in the order in which a patch has them.
+    #[inline(always)]
+    fn cells(&self, first: usize, tokens: usize, mut each: impl FnMut(Option<usize>)) {
+        let by = (self.patch / 2) as isize;
+        let (patch, across) = (self.patch, self.width / self.patch);
+        let shifts = self.shifts();
+        for token in first..first + tokens {
+            let (top, left) = (token / across * patch, token % across * patch);
+            for cell in 0..patch * patch {
+                let (y, x) = (top + cell / patch, left + cell % patch);
+                for (down, right) in shifts {
+                    let y = y.checked_add_signed(down * by).filter(|&y| y < self.height);
+                    let x = x.checked_add_signed(right * by).filter(|&x| x < self.width);
+                    each(y.zip(x).map(|(y, x)| y * self.width + x));
+                }
+            }
+        }
+    }
+
+    /// Patches of the tokens from number `first` on, `[token, (patch row, patch column, version,
+    /// channel)]`; normalised if they are to be, with what each was multiplied by in `scales`.
+    fn gather(&self, grid: &[f32], first: usize, patches: &mut [f32], scales: &mut [f32]) {
+        let (channels, width) = (self.channels, self.patch_width());
+        let mut values = patches.chunks_exact_mut(channels);
+        self.cells(first, scales.len(), |cell| {
+            let Some(value) = values.next() else { return };
+            match cell {
+                Some(cell) => value.copy_from_slice(&grid[cell * channels..][..channels]),
+                None => value.fill(0.0),
+            }
+        });
+        if self.norm {
+            normalise(patches, width, self.epsilon, scales);
+        }
+    }
+
+    /// Back: gradients of the patches are added to those of the cells they were gathered from.
+    fn scatter(&self, d_patches: &[f32], d_grid: &mut [f32]) {
+        let channels = self.channels;
+        let mut values = d_patches.chunks_exact(channels);
+        self.cells(0, self.tokens(), |cell| {
+            let Some(value) = values.next() else { return };
+            if let Some(cell) = cell {
+                let d_cell = &mut d_grid[cell * channels..][..channels];
+                for (d, value) in d_cell.iter_mut().zip(value) {
+                    *d += value;
+                }
+            }
+        });
+    }
+
+    /// The kernel with γ worked into it, and the bias with β.
+    fn fold(&self, values: &[Arc<dyn Values>]) -> (Vec<f32>, Vec<f32>) {
+        let (kernel, bias) = self.places();
+        let mut kernel = values[kernel].values().to_vec();
+        let mut bias = match bias {
+            Some(place) => values[place].values().to_vec(),
+            None => vec![0.0; self.dim],
+        };
+        if self.norm {
+            let (gamma, beta) = (values[0].values(), values[1].values());
+            let rows = kernel.chunks_exact_mut(self.dim);
+            for (row, (gamma, beta)) in rows.zip(gamma.iter().zip(beta)) {
+                for (weight, bias) in row.iter_mut().zip(&mut bias) {
+                    *bias += beta * *weight;
+                    *weight *= gamma;
+                }
+            }
+        }
+        (kernel, bias)
+    }
+}
+
+impl ImageOp for Embedding {
+    fn parameters(&self) -> Vec<ParameterSpec> {
+        let (width, dim) = (self.patch_width(), self.dim);
+        let mut all = vec![];
+        if self.norm {
+            all.push(ParameterSpec::new("norm.gamma", [width]));
+            all.push(ParameterSpec::new("norm.beta", [width]));
+        }
+        all.push(ParameterSpec::new("projection.kernel", [width, dim]));
+        if self.bias {
+            all.push(ParameterSpec::new("projection.bias", [dim]));
+        }
+        all
+    }
+
+    fn sizes(&self) -> Sizes {
+        let (tokens, width) = (self.tokens(), self.patch_width());
+        Sizes {
+            rows_in: self.height * self.width,
+            width_in: self.channels,
+            rows_out: tokens,
+            width_out: self.dim,
+            kept: 0,
+            scratch: tokens * (2 * width + 1),
+        }
+    }
+
+    fn macs(&self) -> u64 {
+        (self.tokens() * self.patch_width() * self.dim) as u64
+    }
+
+    fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> Weights {
+        let (kernel, bias) = self.fold(&values);
+        let mut weights = Weights::new(values, direction, self.precision);
+        weights.derive(kernel);
+        weights.derive(bias);
+        weights.add_kernel(Source::Derived(FOLDED_KERNEL), self.patch_width(), self.dim);
+        weights
+    }
+
+    fn forward(
+        &self,
+        weights: &Weights,
+        x: &[f32],
+        y: &mut [f32],
+        _: &mut [f32],
+        _: Option<&[u64]>,
+        scratch: &mut [f32],
+    ) {
+        self.infer(weights, x, 0, &[], 0, y, scratch);
+    }
+
+    fn backward(
+        &self,
+        weights: &Weights,
+        sums: &mut [Vec<f32>],
+        x: &[f32],
+        _: &[f32],
+        dy: &[f32],
+        dx: &mut [f32],
+        _: Option<&[u64]>,
+        mut scratch: &mut [f32],
+    ) {
+        let (tokens, width, dim) = (self.tokens(), self.patch_width(), self.dim);
+        let scales = take(&mut scratch, tokens);
+        let patches = take(&mut scratch, tokens * width);
+        self.gather(x, 0, patches, scales);
+        MatrixMut::new(&mut sums[MOMENT], width, dim).add(
+            1.0,
+            Matrix::new(patches, tokens, width).t(),
+            &self.precision.operand(Matrix::new(dy, tokens, dim)),
+        );
+        add_rows(&mut sums[TOTAL], dy);
+        if dx.is_empty() {
+            return;
+        }
+        let d_patches = take(&mut scratch, tokens * width);
+        MatrixMut::new(d_patches, tokens, width).set(
+            1.0,
+            Matrix::new(dy, tokens, dim),
+            &weights.kernel(0),
+        );
+        if self.norm {
+            normalise_back(patches, scales, width, d_patches);
+        }
+        dx.fill(0.0);
+        self.scatter(d_patches, dx);
+    }
+
+    fn sums(&self) -> Vec<usize> {
+        vec![self.patch_width() * self.dim, self.dim]
+    }
+
+    fn gradients(&self, weights: &Weights, sums: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let [moment, total] = <[Vec<f32>; 2]>::try_from(sums).expect("two sums come back");
+        let mut all = vec![];
+        if self.norm {
+            let (width, dim) = (self.patch_width(), self.dim);
+            let (gamma, beta) = (weights.parameter(0), weights.parameter(1));
+            let weight = weights.parameter(2);
+            let (mut d_gamma, mut d_beta) = (vec![0.0; width], vec![0.0; width]);
+            let mut d_kernel = vec![0.0; width * dim];
+            for row in 0..width {
+                let at = row * dim..(row + 1) * dim;
+                let (moment, weight) = (&moment[at.clone()], &weight[at.clone()]);
+                for (i, d) in d_kernel[at].iter_mut().enumerate() {
+                    *d = gamma[row] * moment[i] + beta[row] * total[i];
+                    d_gamma[row] += weight[i] * moment[i];
+                    d_beta[row] += weight[i] * total[i];
+                }
+            }
+            all.extend([d_gamma, d_beta, d_kernel]);
+        } else {
+            all.push(moment);
+        }
+        if self.bias {
+            all.push(total);
+        }
+        all
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::All
+    }
+
+    fn infer(
+        &self,
+        weights: &Weights,
+        x: &[f32],
+        _: usize,
+        _: &[f32],
+        first: usize,
+        y: &mut [f32],
+        mut scratch: &mut [f32],
+    ) {
+        let (tokens, width) = (y.len() / self.dim, self.patch_width());
+        let scales = take(&mut scratch, tokens);
+        let patches = take(&mut scratch, tokens * width);
+        self.gather(x, first, patches, scales);
+        fill_rows(y, Some(weights.derived(FOLDED_BIAS)));
+        MatrixMut::new(y, tokens, self.dim).add(
+            1.0,
+            Matrix::new(patches, tokens, width),
+            &weights.kernel(0),
+        );
+    }
+
+    fn inference_scratch(&self, rows: usize) -> usize {
+        rows * (self.patch_width() + 1)
+    }
+}
+
+dispatched! {
+    /// Each row minus its mean, times 1 / its deviation, which is put into `scales`.
+    fn normalise(rows: &mut [f32], width: usize, epsilon: f32, scales: &mut [f32]) {
+        for (row, kept) in rows.chunks_exact_mut(width).zip(scales) {
+            let mean = sum(row) / width as f32;
+            let variance = sum_of(row, |x| (x - mean) * (x - mean)) / width as f32;
+            let scale = 1.0 / (variance + epsilon).sqrt();
+            *kept = scale;
+            let _ = replace_and_sum(row, |x| (x - mean) * scale);
+        }
+    }
+}
+
+dispatched! {
+    /// Gradients of normalised rows → of the rows, in place.
+    fn normalise_back(normal: &[f32], scales: &[f32], width: usize, d: &mut [f32]) {
+        let rows = normal.chunks_exact(width).zip(d.chunks_exact_mut(width));
+        for ((normal, d), scale) in rows.zip(scales) {
+            let along_one = sum(d) / width as f32;
+            let along_normal = dot(d, normal) / width as f32;
+            for (d, normal) in d.iter_mut().zip(normal) {
+                *d = scale * (*d - along_one - normal * along_normal);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! From what a user asks for to a data set in memory.
+
+use std::path::PathBuf;
+
+use super::catalogue::{Set, Spec};
+use super::cifar::{self, Cifar};
+use super::search::{self, Found, Layout};
+use super::{Dataset, embedded, folder, idx};
+use crate::error::Result;
+
+/// What is told about a download as it goes on: bytes done, and bytes in all where that is known.
+pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
+
+/// How to load a data set.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Where the user says that a copy lies; looked in instead of the usual places.
+    pub data_dir: Option<PathBuf>,
+    /// What images of a folder are brought to, in pixels a side.
+    pub folder_size: usize,
+    /// Refuse a folder with an image that cannot be decoded, instead of passing the image over.
+    pub strict: bool,
+    /// Download what is not found; a build without the feature `download` has to refuse.
+    pub may_fetch: bool,
+    /// Where to download from instead of the publisher: the address of a folder with files of the
+    /// same names.
+    pub mirror: Option<String>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            folder_size: 64,
+            strict: false,
+            may_fetch: false,
+            mirror: None,
+        }
+    }
+}
+
+/// Loads what was asked for and [checks](Dataset::check) it.
+///
+/// # Errors
+/// [`Error::Data`](crate::Error::Data) when no copy is found and none may be fetched, or when
+/// `data_dir` is given and holds none; [`Error::Download`](crate::Error::Download); and as the
+/// readers and [`Dataset::check`].
+pub fn load(spec: &Spec, options: &LoadOptions, progress: &mut Progress) -> Result<Dataset> {
+    let data = match spec {
+        Spec::Folder(path) => folder::read(path, options.folder_size, options.strict)?,
+        Spec::Named(set) => {
+            let folder = options.data_dir.as_deref();
+            let found = match (search::locate(*set, folder), folder) {
+                (Some(found), _) => found,
+                (None, Some(folder)) => return Err(search::not_in(*set, folder)),
+                (None, None) if options.may_fetch => fetched(*set, options, progress)?,
+                (None, None) => return Err(search::not_found(*set)),
+            };
+            read(*set, &found)?
+        }
+    };
+    data.check()?;
+    Ok(data)
+}
+
+/// A set's copy, downloaded.
+#[cfg(feature = "download")]
+fn fetched(set: Set, options: &LoadOptions, progress: &mut Progress) -> Result<Found> {
+    let folder = super::fetch::fetch(set, options.mirror.as_deref(), progress)?;
+    search::locate_in(set, &folder).ok_or_else(|| search::not_in(set, &folder))
+}
+
+#[cfg(not(feature = "download"))]
+fn fetched(set: Set, _: &LoadOptions, _: &mut Progress) -> Result<Found> {
+    Err(search::not_found(set))
+}
+
+fn read(set: Set, found: &Found) -> Result<Dataset> {
+    match (found.layout, set) {
+        (Layout::Cifar(layout), Set::Cifar10) => cifar::read(Cifar::Ten, layout, &found.path),
+        (Layout::Cifar(layout), _) => cifar::read(Cifar::Hundred, layout, &found.path),
+        (Layout::Idx, _) => idx::read(set.name(), set.classes(), &found.path),
+        (Layout::Embedded, _) => embedded::sign_digits(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pickle");
+
+    fn quiet() -> impl FnMut(u64, Option<u64>) {
+        |_, _| ()
+    }
+
+    #[test]
+    fn a_named_folder_without_a_copy_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let options = LoadOptions {
+            data_dir: Some(root.path().to_path_buf()),
+            may_fetch: true,
+            ..LoadOptions::default()
+        };
+        let spec = Spec::Named(Set::Cifar100);
+        let error = load(&spec, &options, &mut quiet()).unwrap_err();
+        assert!(
+            error.to_string().contains("no copy of cifar100 in it"),
+            "{error}"
+        );
+        assert!(
+            error.remedy().contains("cifar-100-python.tar.gz"),
+            "{}",
+            error.remedy()
+        );
+        let nowhere = LoadOptions {
+            data_dir: Some(root.path().join("nowhere")),
+            ..options
+        };
+        let error = load(&spec, &nowhere, &mut quiet()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("nowhere: there is no such folder"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn named_sets_and_folders_are_loaded() {
+        let options = LoadOptions {
+            data_dir: Some(PathBuf::from(FIXTURES)),
+            ..LoadOptions::default()
+        };
+        for (name, images, tests) in [
+            ("cifar100", 3, 2),
+            ("cifar10", 5, 1),
+            ("sign-digits", 1651, 411),
+        ] {
+            let spec = name.parse().unwrap();
+            let data = load(&spec, &options, &mut quiet()).unwrap();
+            assert_eq!(data.name, name);
+            assert_eq!(
+                (data.train.len(), data.test.unwrap().len()),
+                (images, tests)
+            );
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The families of models, one file a family, reading from top to bottom like the paper's figure;
+//! their sizes ([`config`]) and their files ([`mod@file`]).
+//!
+//! **A new family** is a file here with its layers from [`crate::nn`], a struct of its sizes, a
+//! variant of [`Model`], and a line in [`config`]'s registry; its names (`sl-…`) follow.
+
+pub mod config;
+pub mod file;
+pub mod foreign;
+pub mod vit;
+pub mod vit_config;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use smallvit_kernels::matrix::Precision;
+
+pub use config::{Architecture, Family, FamilyConfig, ModelConfig, ModelName};
+pub use vit::Vit;
+pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
+
+use crate::nn::{Context, Layer};
+
+/// A model of any family.
+#[derive(Module, Debug)]
+pub enum Model {
+    /// A Vision Transformer.
+    Vit(Vit),
+}
+
+/// What is known of one of a model's layers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerReport {
+    /// Its path, as `blocks.3.attention`.
+    pub path: String,
+    /// Which chain it belongs to, by number: the layers of one are a single operation on the CPU.
+    pub chain: usize,
+    /// Multiplications of one image's forward pass, in all matrix products.
+    pub macs: u64,
+}
+
+impl Model {
+    /// A model with fresh weights.
+    ///
+    /// `config` must have passed [`ModelConfig::check`].
+    pub fn new(
+        config: &ModelConfig,
+        channels: usize,
+        classes: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        match &config.arch {
+            Architecture::Vit(vit) => {
+                Self::Vit(Vit::new(vit, config, channels, classes, seed, device))
+            }
+        }
+    }
+
+    /// Normalised and resized images `[image, row, column, channel]` → logits `[image, class]`.
+    pub fn forward(&self, images: Tensor<4>, context: &mut Context) -> Tensor<2> {
+        let tokens = self.embed(images, context);
+        let encoded = self.encode(tokens, context);
+        self.classify(encoded, context)
+    }
+
+    /// Images `[image, row, column, channel]` → what the encoder takes, `[image, token, dim]`.
+    pub fn embed(&self, images: Tensor<4>, context: &mut Context) -> Tensor<3> {
+        match self {
+            Self::Vit(vit) => vit.embed(images, context),
+        }
+    }
+
+    /// The encoder: `[image, token, dim]` → `[image, token, dim]`.
+    pub fn encode(&self, tokens: Tensor<3>, context: &mut Context) -> Tensor<3> {
+        match self {
+            Self::Vit(vit) => vit.encode(tokens, context),
+        }
+    }
+
+    /// The encoder's tokens → logits `[image, class]`.
+    pub fn classify(&self, encoded: Tensor<3>, context: &mut Context) -> Tensor<2> {
+        match self {
+            Self::Vit(vit) => vit.classify(encoded, context),
+        }
+    }
+
+    /// Trainable parameters.
+    pub fn parameters(&self) -> u64 {
+        self.num_params() as u64
+    }
+
+    /// Multiplications of one image's forward pass, in all matrix products; each comes with an
+    /// addition, and a training step takes three times as many.
+    pub fn macs(&self) -> u64 {
+        self.report().iter().map(|layer| layer.macs).sum()
+    }
+
+    /// The layers in order, the classifier last.
+    pub fn report(&self) -> Vec<LayerReport> {
+        let (chains, head) = match self {
+            Self::Vit(vit) => (vit.chains(), &vit.head),
+        };
+        let of_layer = |chain: usize, layer: &dyn Layer| LayerReport {
+            path: layer.path().to_owned(),
+            chain,
+            macs: layer.operation(Precision::F32).macs(),
+        };
+        let mut all = vec![];
+        for (chain, layers) in chains.iter().enumerate() {
+            all.extend(layers.iter().map(|layer| of_layer(chain, *layer)));
+        }
+        all.push(LayerReport {
+            path: "head".into(),
+            chain: chains.len(),
+            macs: head.macs(),
+        });
+        all
+    }
+
+    /// What is computed by what: by this project's kernels on the CPU, a chain in brackets, unless
+    /// `composed` operations are asked for; else by Burn's operations for the device.
+    ///
+    /// There is no third way: a layer without a kernel does not compile.
+    pub fn computed_by(&self, device: &Device, composed: bool) -> String {
+        let mut chains: Vec<Vec<String>> = vec![];
+        for LayerReport { path, chain, .. } in self.report() {
+            // Repeated layers by one name: blocks.*.attention.
+            let parts = path.split('.');
+            let parts = parts.map(|part| part.parse::<usize>().map_or(part, |_| "*"));
+            let path = parts.collect::<Vec<_>>().join(".");
+            match chains.get_mut(chain) {
+                Some(layers) => layers.push(path),
+                None => chains.push(vec![path]),
+            }
+        }
+        let mut text: Vec<(usize, String)> = vec![];
+        for chain in chains {
+            let chain = format!("[{}]", chain.join(", "));
+            match text.last_mut() {
+                Some((times, last)) if *last == chain => *times += 1,
+                _ => text.push((1, chain)),
+            }
+        }
+        let text = text.into_iter().map(|(times, chain)| match times {
+            1 => chain,
+            _ => format!("{times} × {chain}"),
+        });
+        let text = text.collect::<Vec<_>>().join(" ");
+        if device.clone().without_autodiff() == Device::flex() && !composed {
+            format!("by smallvit's kernels: {text}")
+        } else {
+            format!("by Burn's own operations: {text}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params;
+
+    /// The paper's ViT as its code builds it.
+    fn paper(image_size: usize, idea: bool) -> ModelConfig {
+        ModelConfig {
+            spt: idea,
+            lsa: idea,
+            arch: VitConfig {
+                image_size,
+                patch_size: image_size / 8,
+                dim: 192,
+                depth: 9,
+                heads: 12,
+                key_dim: 16,
+                mlp_width: 384,
+                mlp_second_gelu: false,
+                qkv_bias: false,
+                temperature: Temperature::Head,
+                pool: Pool::Class,
+                head: vec![],
+                initial: InitialWeights::Paper,
+                layer_norm_epsilon: 1e-5,
+                ..VitConfig::default()
+            }
+            .into(),
+        }
+    }
+
+    fn model(config: &ModelConfig, classes: usize, seed: u64) -> Model {
+        config.check().unwrap();
+        Model::new(config, 3, classes, seed, &Device::flex())
+    }
+
+    #[test]
+    fn parameters_and_macs_are_those_of_the_papers_code_and_of_the_keras_example() {
+        // Counted in the paper's code: 32 pixels with 10 and 100 classes, 64 with 200.
+        for (size, classes, idea, parameters, millions) in [
+            (32, 10, false, 2_692_426, None),
+            (32, 10, true, 2_729_878, None),
+            (32, 100, false, 2_709_796, Some(187.73)),
+            (32, 100, true, 2_747_248, Some(190.09)),
+            (64, 200, false, 2_756_744, Some(189.52)),
+            (64, 200, true, 2_906_228, Some(198.96)),
+        ] {
+            let model = model(&paper(size, idea), classes, 0);
+            assert_eq!(model.parameters(), parameters);
+            if let Some(millions) = millions {
+                let found = model.macs() as f64 / 1e6;
+                assert!((found - millions).abs() < 0.005, "{found} {millions}");
+            }
+        }
+        let keras = ModelConfig::default();
+        assert_eq!(model(&keras, 100, 0).parameters(), 21_787_748);
+    }
+
+    #[test]
+    fn every_parameter_has_the_name_that_its_stream_is_keyed_by() {
+        // Drawn by name: were the names that layers are given not those of the fields, then a
+        // parameter's numbers would not be those of its own stream.
+        let config = paper(32, true);
+        let weights = params::weights(&model(&config, 10, 7));
+        let mut drawn = 0;
+        for (name, array) in &weights {
+            let key = crate::random::name_key(name);
+            let purpose = crate::random::Purpose::Initialise;
+            let mut stream = crate::random::Stream::new(7, purpose, 0, key);
+            let first = stream.normal() as f32;
+            let constant = array.values.iter().all(|v| *v == array.values[0]);
+            if !constant {
+                let ratio = array.values[0] / first;
+                assert!((0.01..=1.01).contains(&ratio), "{name}: {ratio}");
+                let second = stream.normal() as f32;
+                let other = array.values[1] / second;
+                assert!(
+                    (ratio - other).abs() < 1e-4 * ratio,
+                    "{name}: {ratio} {other}"
+                );
+                drawn += 1;
+            }
+        }
+        // Projection, class token, positions, four kernels a block, logits.
+        assert_eq!(drawn, 3 + 4 * 9 + 1);
+    }
+
+    #[test]
+    fn models_of_one_seed_share_what_both_have() {
+        let weights = |idea, layer_scale| {
+            let mut config = paper(32, idea);
+            let Architecture::Vit(vit) = &mut config.arch;
+            vit.layer_scale = layer_scale;
+            params::weights(&model(&config, 10, 3))
+        };
+        let (plain, both) = (weights(false, None), weights(true, Some(0.1)));
+        let mut shared = 0;
+        for (name, array) in &plain {
+            let other = &both[name];
+            if other.shape == array.shape {
+                assert_eq!(array, other, "{name}");
+                shared += 1;
+            }
+        }
+        // All but the projection's kernel, which has another shape.
+        assert_eq!(shared, plain.len() - 1);
+        assert_ne!(params::weights(&model(&paper(32, false), 10, 4)), plain);
+    }
+
+    #[test]
+    fn what_is_computed_by_what_is_said_in_one_line() {
+        let model = model(&paper(32, true), 10, 0);
+        assert_eq!(
+            model.computed_by(&Device::flex(), false),
+            "by smallvit's kernels: [embedding, sequence] \
+             9 × [blocks.*.attention, blocks.*.mlp] [pooling] [head]"
+        );
+        let composed = model.computed_by(&Device::flex(), true);
+        assert!(composed.starts_with("by Burn's own operations: [embedding"));
+    }
+}

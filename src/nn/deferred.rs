@@ -1,0 +1,340 @@
+//! Dense layers whose weight gradients wait for the whole batch.
+//!
+//! A batch goes through the model in micro-batches. The weight gradient of a layer with many
+//! weights and few rows a micro-batch, as the classifier's, costs more memory traffic than
+//! arithmetic when it is formed and added for each of them. Here the backward pass only keeps the
+//! layer's input x and the gradient dy of its output, and [`DeferredLayer::kernel_rows`] forms xᵀ · dy
+//! once, over all rows.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::{Shape, Tensor};
+use rayon::prelude::*;
+use smallvit_kernels::dense as kernels;
+use smallvit_kernels::matrix::{Matrix, MatrixMut, Precision};
+
+use super::basic::Dense;
+use super::buffer::Buffer;
+use super::fused::{Flat, slice, tensor};
+
+/// Inputs and output gradients of layers, by the layer's name and the micro-batch's first image.
+#[derive(Clone, Debug, Default)]
+pub struct Deferred(Arc<Mutex<Kept>>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Inputs and output gradients.
+    layers: BTreeMap<Place, (Flat, Flat)>,
+    /// Layers that one micro-batch went through twice.
+    twice: Vec<String>,
+}
+
+/// A layer's name, and the micro-batch's first image.
+type Place = (String, usize);
+
+/// Rows of a kernel that are formed at once: a fixed number, so that the bits of a result do not
+/// depend on how many threads share the work.
+pub const ROWS: usize = 512;
+
+/// A layer's inputs and output gradients over the whole batch.
+pub struct DeferredLayer {
+    /// Its name.
+    pub name: String,
+    /// `[image, in]`.
+    x: Vec<f32>,
+    /// `[image, out]`.
+    dy: Vec<f32>,
+    /// Images.
+    images: usize,
+}
+
+impl Deferred {
+    /// The layers that waited, whole.
+    pub fn layers(&self) -> Vec<DeferredLayer> {
+        let mut kept = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut layers: Vec<DeferredLayer> = vec![];
+        for ((name, _), (x, dy)) in std::mem::take(&mut kept.layers) {
+            let rows = x.layout().shape()[0];
+            match layers.last_mut().filter(|layer| layer.name == name) {
+                Some(layer) => {
+                    layer.x.extend(slice(&x));
+                    layer.dy.extend(slice(&dy));
+                    layer.images += rows;
+                }
+                None => layers.push(DeferredLayer {
+                    name,
+                    x: slice(&x).to_vec(),
+                    dy: slice(&dy).to_vec(),
+                    images: rows,
+                }),
+            }
+        }
+        layers
+    }
+}
+
+impl Deferred {
+    /// Layers that were used twice: their gradients are not to be trusted.
+    pub fn used_twice(&self) -> Vec<String> {
+        let kept = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        kept.twice.clone()
+    }
+}
+
+impl DeferredLayer {
+    /// Width of the input.
+    pub fn input(&self) -> usize {
+        self.x.len() / self.images
+    }
+
+    /// Width of the output.
+    pub fn output(&self) -> usize {
+        self.dy.len() / self.images
+    }
+
+    /// Some rows of the kernel's gradient, xᵀ · dy: those from [`ROWS`] times `part` on.
+    pub fn kernel_rows(&self, part: usize, precision: Precision) -> Vec<f32> {
+        let (input, output) = (self.input(), self.output());
+        let first = part * ROWS;
+        let rows = ROWS.min(input - first);
+        let mut gradient = vec![0.0; rows * output];
+        let x = Matrix::strided(&self.x[first..], self.images, rows, input);
+        let dy = precision.operand(Matrix::new(&self.dy, self.images, output));
+        MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), &dy);
+        gradient
+    }
+
+    /// The bias's gradient: the sum of dy over the images.
+    pub fn bias(&self) -> Vec<f32> {
+        let mut gradient = vec![0.0; self.output()];
+        for row in self.dy.chunks_exact(gradient.len()) {
+            smallvit_kernels::math::add(&mut gradient, row);
+        }
+        gradient
+    }
+}
+
+/// x · kernel + bias; `kernel` and `bias` get no gradients but through `deferred`.
+pub(super) fn dense(
+    dense: &Dense,
+    x: Tensor<2>,
+    place: Place,
+    precision: Precision,
+    deferred: &Deferred,
+) -> Tensor<2> {
+    let (kernel, bias) = (dense.kernel.val(), bias(dense));
+    let y = <Dispatch as DeferredDense>::deferred_dense(
+        x.into_dispatch(),
+        kernel.without_autodiff().autodiff().into_dispatch(),
+        bias.without_autodiff().autodiff().into_dispatch(),
+        place,
+        precision,
+        deferred.clone(),
+    );
+    Tensor::from_dispatch(y)
+}
+
+/// x · kernel + bias, without gradients.
+pub(super) fn inference(dense: &Dense, x: Tensor<2>, precision: Precision) -> Tensor<2> {
+    Tensor::from_dispatch(<Dispatch as DeferredDense>::deferred_dense(
+        x.into_dispatch(),
+        dense.kernel.val().into_dispatch(),
+        bias(dense).into_dispatch(),
+        Default::default(),
+        precision,
+        Deferred::default(),
+    ))
+}
+
+fn bias(dense: &Dense) -> Tensor<1> {
+    let bias = dense.bias.as_ref();
+    bias.expect("the classifier's layers have biases").val()
+}
+
+#[backend_extension(Flex, Autodiff)]
+trait DeferredDense: Backend {
+    fn deferred_dense(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        place: Place,
+        precision: Precision,
+        deferred: Deferred,
+    ) -> FloatTensor<Self>;
+}
+
+impl DeferredDense for Flex {
+    fn deferred_dense(
+        x: Flat,
+        kernel: Flat,
+        bias: Flat,
+        _: Place,
+        precision: Precision,
+        _: Deferred,
+    ) -> Flat {
+        let (x, kernel, bias) = (
+            x.to_contiguous(),
+            kernel.to_contiguous(),
+            bias.to_contiguous(),
+        );
+        product(&x, &kernel, &bias, precision)
+    }
+}
+
+impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
+    fn deferred_dense(
+        x: FloatTensor<Self>,
+        kernel: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        place: Place,
+        precision: Precision,
+        deferred: Deferred,
+    ) -> FloatTensor<Self> {
+        let (x, guard) = x.into_parts();
+        let x = x.to_contiguous();
+        let kernel = kernel.into_primitive().to_contiguous();
+        let bias = bias.into_primitive().to_contiguous();
+        let y = product(&x, &kernel, &bias, precision);
+        match DenseStep.prepare::<C>([guard]).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => prep.finish(y),
+            OpsKind::Tracked(prep) => prep.finish((x, kernel, place, precision, deferred), y),
+        }
+    }
+}
+
+/// x · kernel + bias, shared by the threads that there are.
+fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
+    /// Up to so many rows the kernel's way from memory is all that counts.
+    const FEW: usize = 4;
+    let rows = x.shape()[0];
+    let (x, kernel, bias) = (slice(x), slice(kernel), slice(bias));
+    let y = if rows <= FEW && precision == Precision::F32 {
+        by_inputs(x, kernel, bias, rows)
+    } else {
+        by_columns(x, kernel, bias, rows, precision)
+    };
+    tensor(y, Shape::from([rows, bias.len()]))
+}
+
+/// Some inputs a thread: each reads a part of the kernel from one end to the other.
+fn by_inputs(x: &[f32], kernel: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
+    /// Inputs a thread takes at a time: a fixed number, for the same bits at any number.
+    const INPUTS: usize = 512;
+    let output = bias.len();
+    let sums: Vec<Vec<f32>> = kernel
+        .par_chunks(INPUTS * output)
+        .enumerate()
+        .map(|(part, kernel)| {
+            let mut sum = vec![0.0; rows * output];
+            kernels::stream(x, kernel, part * INPUTS, &mut sum, rows);
+            sum
+        })
+        .collect();
+    let mut y = bias.repeat(rows);
+    for sum in sums {
+        smallvit_kernels::math::add(&mut y, &sum);
+    }
+    y
+}
+
+/// Some columns a thread.
+fn by_columns(
+    x: &[f32],
+    kernel: &[f32],
+    bias: &[f32],
+    rows: usize,
+    precision: Precision,
+) -> Vec<f32> {
+    /// Columns a thread takes at a time: a fixed number, for the same bits at any number.
+    const COLUMNS: usize = 512;
+    let output = bias.len();
+    let strips: Vec<Vec<f32>> = (0..output.div_ceil(COLUMNS))
+        .into_par_iter()
+        .map(|strip| {
+            let first = strip * COLUMNS;
+            let mut y = vec![0.0; rows * COLUMNS.min(output - first)];
+            kernels::forward(precision, x, kernel, bias, first, &mut y, rows);
+            y
+        })
+        .collect();
+    let mut y = Vec::with_capacity(rows * output);
+    for row in 0..rows {
+        for strip in &strips {
+            let columns = strip.len() / rows;
+            y.extend(&strip[row * columns..][..columns]);
+        }
+    }
+    y
+}
+
+#[derive(Debug)]
+struct DenseStep;
+
+impl Backward<Flex, 1> for DenseStep {
+    type State = (Flat, Flat, Place, Precision, Deferred);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let (x, kernel, place, precision, deferred) = ops.state;
+        let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        // Behind a GELU whose input is far below 0, the gradient is next to nothing.
+        let mut values = slice(&dy).to_vec();
+        smallvit_kernels::math::flush(&mut values);
+        let dy = tensor(values, dy.shape());
+        if let [Some(parent)] = &ops.parents {
+            let shape = x.shape();
+            let mut dx = vec![0.0; shape.num_elements()];
+            let mut scratch = Buffer::take(dx.len());
+            kernels::backward(
+                precision,
+                slice(&dy),
+                slice(&kernel),
+                &mut dx,
+                scratch.numbers(),
+                shape[0],
+            );
+            gradients.register::<Flex>(parent.id, tensor(dx, shape));
+        }
+        let mut kept = deferred.0.lock().unwrap_or_else(|e| e.into_inner());
+        let name = place.0.clone();
+        if kept.layers.insert(place, (x, dy)).is_some() {
+            kept.twice.push(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernels_gradient_is_the_same_in_parts() {
+        let (images, input, output) = (3, ROWS + 77, 5);
+        let wave = |n: usize, speed: f32| (0..n).map(|i| (i as f32 * speed).sin()).collect();
+        let layer = DeferredLayer {
+            name: "layer".into(),
+            x: wave(images * input, 0.3),
+            dy: wave(images * output, 0.7),
+            images,
+        };
+        let found = [0, 1]
+            .map(|part| layer.kernel_rows(part, Precision::F32))
+            .concat();
+        assert_eq!(found.len(), input * output);
+        for i in 0..input {
+            for o in 0..output {
+                let product = |n: usize| layer.x[n * input + i] * layer.dy[n * output + o];
+                let expected: f32 = (0..images).map(product).sum();
+                assert!((found[i * output + o] - expected).abs() < 1e-6);
+            }
+        }
+        let bias: f32 = (0..images).map(|n| layer.dy[n * output + 4]).sum();
+        assert!((layer.bias()[4] - bias).abs() < 1e-6);
+    }
+}

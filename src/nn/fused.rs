@@ -1,0 +1,354 @@
+//! The bridge from layers to kernels: a chain of operations on one image each is one operation of
+//! Burn on a micro-batch.
+//!
+//! To Burn it is a backend extension: the Flex backend runs the chain, image by image, and the
+//! autodiff backend its hand-written backward pass. Only the images' numbers go through Burn's
+//! graph; gradients of parameters are handed to the [`Step`], because a graph's node has a fixed
+//! number of parents, and a chain any number of parameters. Other devices take the composed
+//! operations.
+
+use std::sync::{Arc, Mutex};
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{
+    Autodiff, Backend, BackendTypes, Dispatch, DispatchTensor, Flex, TensorMetadata,
+    backend_extension,
+};
+use burn::tensor::{Device, Shape, Tensor, TensorData};
+use rayon::prelude::*;
+use smallvit_kernels::ops::{Chain, ChainWeights, Direction, Stage, Values};
+
+use super::buffer::Buffer;
+use super::step::{Prepared, Step};
+use super::{Context, Layer};
+
+/// The CPU backend's tensor.
+pub(super) type Flat = <Flex as BackendTypes>::FloatTensorPrimitive;
+
+/// Whether a tensor lives where the kernels run.
+pub(super) fn can<const D: usize>(x: &Tensor<D>) -> bool {
+    x.device().without_autodiff() == Device::flex()
+}
+
+/// A contiguous tensor's numbers.
+pub(super) fn slice(tensor: &Flat) -> &[f32] {
+    tensor
+        .as_slice()
+        .expect("the model's tensors are 32-bit floats, and these were made contiguous")
+}
+
+/// A tensor of these numbers.
+pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Flat {
+    Flat::from_data(TensorData::new(values, shape.into()))
+}
+
+/// A parameter's numbers, kept as the tensor that has them.
+struct Held(Flat);
+
+impl Values for Held {
+    fn values(&self) -> &[f32] {
+        slice(&self.0)
+    }
+}
+
+/// A parameter's numbers, where they lie.
+fn hold(parameter: DispatchTensor) -> Arc<dyn Values> {
+    let slot = Slot::default();
+    <Dispatch as Reveal>::reveal(parameter, slot.clone());
+    let tensor = slot.0.lock().unwrap_or_else(|e| e.into_inner()).take();
+    Arc::new(Held(tensor.expect("the CPU's backend puts it there")))
+}
+
+/// Where [`Reveal`] puts a tensor.
+#[derive(Clone, Default)]
+struct Slot(Arc<Mutex<Option<Flat>>>);
+
+/// Shows the backend's own tensor behind one of any backend.
+#[backend_extension(Flex)]
+trait Reveal: Backend {
+    fn reveal(tensor: FloatTensor<Self>, slot: Slot) -> FloatTensor<Self>;
+}
+
+impl Reveal for Flex {
+    fn reveal(tensor: Flat, slot: Slot) -> Flat {
+        let own = tensor.to_contiguous();
+        *slot.0.lock().unwrap_or_else(|e| e.into_inner()) = Some(own);
+        tensor
+    }
+}
+
+/// Layers one after another, `[image, row, width]` → `[image, row, width]`: as one operation where
+/// the kernels run, else composed.
+pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) -> Tensor<3> {
+    if !context.fuses(&x) {
+        return layers.iter().fold(x, |x, layer| layer.composed(x, context));
+    }
+    let images = x.dims()[0];
+    let prepared = context.step().chain(layers[0].path(), || {
+        let ops = layers
+            .iter()
+            .map(|layer| layer.operation(context.precision()));
+        let chain = Chain::new(ops.collect());
+        let full = |layer: &&dyn Layer, leaf: &str| format!("{}.{leaf}", layer.path());
+        let parameters = layers.iter().zip(chain.parameters());
+        let parameters = parameters
+            .flat_map(|(layer, all)| all.into_iter().map(move |one| full(layer, one.name)))
+            .collect();
+        let sites = layers.iter().zip(chain.sites());
+        let sites = sites
+            .flat_map(|(layer, all)| all.iter().map(move |one| full(layer, one)))
+            .collect();
+        let values = layers.iter().flat_map(|layer| layer.parameters());
+        Prepared::new(chain, values.map(hold).collect(), parameters, sites)
+    });
+    let keys = keys(&prepared.sites, images, context);
+    // A node of the graph has a tracked parent, or no backward pass: images, which have no
+    // gradient, are leaves.
+    let input_gradient = x.is_tracked();
+    let x = if context.trains() && !input_gradient {
+        x.autodiff().require_grad()
+    } else {
+        x
+    };
+    let call = Call {
+        prepared,
+        keys,
+        step: context.step().clone(),
+        first_image: context.first_image(),
+        input_gradient,
+    };
+    let y = <Dispatch as ImageChain>::image_chain(x.into_dispatch(), call);
+    Tensor::from_dispatch(y)
+}
+
+/// Of each image, the keys of all sites; none where nothing is dropped.
+fn keys(sites: &[String], images: usize, context: &Context) -> Option<Vec<Vec<u64>>> {
+    let mut of_images = vec![vec![]; images];
+    for site in sites {
+        let keys = context.keys(site, images)?;
+        for (of_image, key) in of_images.iter_mut().zip(keys) {
+            of_image.push(key);
+        }
+    }
+    (!sites.is_empty()).then_some(of_images)
+}
+
+/// One use of a chain.
+#[derive(Clone, Debug)]
+struct Call {
+    prepared: Arc<Prepared>,
+    /// Of each image, those of all sites.
+    keys: Option<Vec<Vec<u64>>>,
+    step: Arc<Step>,
+    first_image: usize,
+    /// Whether anybody wants the gradient of what comes in.
+    input_gradient: bool,
+}
+
+impl Call {
+    fn keys(&self, image: usize) -> Option<&[u64]> {
+        self.keys.as_ref().map(|keys| &keys[image][..])
+    }
+
+    fn output(&self, images: usize) -> Shape {
+        let sizes = self.prepared.chain.sizes();
+        Shape::from([images, sizes.rows_out, sizes.width_out])
+    }
+}
+
+/// A chain as an operation.
+#[backend_extension(Flex, Autodiff)]
+trait ImageChain: Backend {
+    /// `x`, `[image, row, width]`, through the chain.
+    fn image_chain(x: FloatTensor<Self>, call: Call) -> FloatTensor<Self>;
+}
+
+impl ImageChain for Flex {
+    fn image_chain(x: Flat, call: Call) -> Flat {
+        let x = x.to_contiguous();
+        if call.keys.is_some() {
+            let kept = call.prepared.chain.sizes().kept * x.shape()[0];
+            return forward(&x, &call, &mut Buffer::take(kept));
+        }
+        infer(&x, &call)
+    }
+}
+
+impl<C: CheckpointStrategy> ImageChain for Autodiff<Flex, C> {
+    fn image_chain(x: FloatTensor<Self>, call: Call) -> FloatTensor<Self> {
+        let (x, guard) = x.into_parts();
+        let x = x.to_contiguous();
+        let mut kept = Buffer::take(call.prepared.chain.sizes().kept * x.shape()[0]);
+        let y = forward(&x, &call, &mut kept);
+        match ChainStep.prepare::<C>([guard]).compute_bound().stateful() {
+            OpsKind::UnTracked(prep) => prep.finish(y),
+            OpsKind::Tracked(prep) => {
+                let state = Saved {
+                    call,
+                    x,
+                    kept: Arc::new(kept),
+                };
+                prep.finish(state, y)
+            }
+        }
+    }
+}
+
+/// What the backward pass needs of the forward pass.
+#[derive(Clone, Debug)]
+struct Saved {
+    call: Call,
+    x: Flat,
+    kept: Arc<Buffer>,
+}
+
+#[derive(Debug)]
+struct ChainStep;
+
+impl Backward<Flex, 1> for ChainStep {
+    type State = Saved;
+
+    fn backward(self, ops: Ops<Saved, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let dy = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let dx = backward(&ops.state, &dy);
+        if let ([Some(parent)], Some(dx)) = (&ops.parents, dx) {
+            gradients.register::<Flex>(parent.id, dx);
+        }
+    }
+}
+
+/// The forward pass, which fills `kept` for the backward pass.
+fn forward(x: &Flat, call: &Call, kept: &mut Buffer) -> Flat {
+    let chain = &call.prepared.chain;
+    let weights = call.prepared.weights(Direction::Forward);
+    let sizes = chain.sizes();
+    let images = x.shape()[0];
+    let mut y = vec![0.0; images * sizes.output()];
+    let mut scratch = Buffer::take(sizes.scratch);
+    let kept = kept.numbers();
+    for (number, x) in slice(x).chunks_exact(sizes.input()).enumerate() {
+        let y = &mut y[number * sizes.output()..][..sizes.output()];
+        let kept = &mut kept[number * sizes.kept..][..sizes.kept];
+        let keys = call.keys(number);
+        chain.forward(weights, x, y, kept, keys, scratch.numbers());
+    }
+    tensor(y, call.output(images))
+}
+
+/// The backward pass: parameters' gradients go to the step, the input's is returned, if anybody
+/// wants it.
+fn backward(saved: &Saved, dy: &Flat) -> Option<Flat> {
+    let Saved { call, x, .. } = saved;
+    let chain = &call.prepared.chain;
+    let weights = call.prepared.weights(Direction::Backward);
+    let sizes = chain.sizes();
+    let mut sums = chain.sums();
+    let mut dx = match call.input_gradient {
+        true => vec![0.0; slice(x).len()],
+        false => vec![],
+    };
+    let mut scratch = Buffer::take(sizes.scratch);
+    let images = slice(x)
+        .chunks_exact(sizes.input())
+        .zip(slice(dy).chunks_exact(sizes.output()));
+    for (number, (x, dy)) in images.enumerate() {
+        let kept = &saved.kept.get()[number * sizes.kept..][..sizes.kept];
+        let dx = match dx.is_empty() {
+            true => &mut [][..],
+            false => &mut dx[number * sizes.input()..][..sizes.input()],
+        };
+        let (keys, scratch) = (call.keys(number), scratch.numbers());
+        chain.backward(weights, &mut sums, x, kept, dy, dx, keys, scratch);
+    }
+    let gradients = chain.gradients(weights, sums);
+    for (name, gradient) in call.prepared.parameters.iter().zip(gradients) {
+        call.step.hand_over(call.first_image, name, gradient);
+    }
+    call.input_gradient.then(|| tensor(dx, x.shape()))
+}
+
+/// The pass without a backward pass. Threads share the rows of few images.
+fn infer(x: &Flat, call: &Call) -> Flat {
+    /// Fewer images than these are cut into portions, which threads share.
+    const FEW: usize = 8;
+    /// Rows of a portion, about. A fixed number, for the same bits at any number of threads.
+    const ROWS: usize = 32;
+    let chain = &call.prepared.chain;
+    let weights = call.prepared.weights(Direction::Forward);
+    let sizes = chain.sizes();
+    let images = x.shape()[0];
+    let portions = |rows: usize| {
+        if images < FEW {
+            (rows / ROWS).max(1)
+        } else {
+            1
+        }
+    };
+    let stages = chain.stages();
+    let mut y = vec![0.0; images * sizes.output()];
+    for (x, y) in slice(x)
+        .chunks_exact(sizes.input())
+        .zip(y.chunks_exact_mut(sizes.output()))
+    {
+        let mut between: Option<Buffer> = None;
+        let mut shared = Buffer::take(0);
+        for (number, stage) in stages.iter().enumerate() {
+            let mut to_share = Buffer::take(stage.rows * stage.shared);
+            let rows = stage.rows.div_ceil(portions(stage.rows));
+            let x = between.as_ref().map_or(x, |between| between.get());
+            if number + 1 == stages.len() {
+                run_stage(chain, stage, weights, rows, x, &shared, y, &mut to_share);
+            } else {
+                let mut out = Buffer::take(stage.rows * stage.width);
+                let to = out.numbers();
+                run_stage(chain, stage, weights, rows, x, &shared, to, &mut to_share);
+                if stage.width > 0 {
+                    between = Some(out);
+                }
+            }
+            shared = to_share;
+        }
+    }
+    tensor(y, call.output(images))
+}
+
+/// A stage of the chain, `rows` at a time.
+#[expect(clippy::too_many_arguments, reason = "two things in, two things out")]
+fn run_stage(
+    chain: &Chain,
+    stage: &Stage,
+    weights: &ChainWeights,
+    rows: usize,
+    x: &[f32],
+    shared: &Buffer,
+    y: &mut [f32],
+    to_share: &mut Buffer,
+) {
+    let scratch = chain.inference_scratch(stage, rows);
+    let portion = |(number, (y, to_share)): (usize, (&mut [f32], &mut [f32]))| {
+        let first = number * rows;
+        let rows = rows.min(stage.rows - first);
+        let mut scratch = Buffer::take(scratch);
+        let (shared, scratch) = (shared.get(), scratch.numbers());
+        chain.infer(stage, weights, x, shared, first, rows, y, to_share, scratch);
+    };
+    let portions = stage.rows.div_ceil(rows);
+    let y = chunks(y, rows * stage.width, portions);
+    let to_share = chunks(to_share.numbers(), rows * stage.shared, portions);
+    y.into_par_iter()
+        .zip(to_share)
+        .enumerate()
+        .for_each(portion);
+}
+
+/// So many parts of this length, or as many empty ones; the last may be shorter.
+fn chunks(values: &mut [f32], length: usize, count: usize) -> Vec<&mut [f32]> {
+    match length {
+        0 => (0..count).map(|_| &mut [][..]).collect(),
+        _ => values.chunks_mut(length).collect(),
+    }
+}

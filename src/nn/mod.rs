@@ -1,0 +1,67 @@
+//! The layers that models are made of, in the field's terms: each with its formula, its shapes, its
+//! source, and its two forms.
+//!
+//! - **Composed**: by the backend's own operations. It is the layer's definition here, and the path
+//!   of GPUs and of [traced](Context::traced) passes.
+//! - **Fused**: an operation of `smallvit_kernels::ops` on one image at a time. Several layers in a
+//!   row are run as one chain (`fused`), so that an image stays in a core's cache.
+//!
+//! Both draw the same random numbers, and `tests/fused.rs` holds them together. The classifier's
+//! dense layers ([`head`]) work on the whole batch instead.
+//!
+//! | layer | file |
+//! |---|---|
+//! | patches, Shifted Patch Tokenization | [`embedding`] |
+//! | class token, positions | [`sequence`] |
+//! | self-attention, Locality Self-Attention, with its residual | [`attention`] |
+//! | MLP with its residual | [`mlp`] |
+//! | normalisation and pooling | [`pooling`] |
+//! | the classifier | [`head`] |
+//! | dense, layer normalisation, GELU | [`basic`] |
+//!
+//! **A new layer** is a file here with an `impl` [`Layer`], an operation in `kernels/src/ops`, and
+//! its rows in `kernels/tests/ops.rs` and `tests/fused.rs`.
+
+pub mod attention;
+pub mod basic;
+mod buffer;
+pub mod context;
+mod deferred;
+pub mod embedding;
+pub(crate) mod fused;
+pub mod head;
+pub mod mlp;
+pub mod pooling;
+pub mod residual;
+pub mod sequence;
+pub mod step;
+
+use burn::backend::DispatchTensor;
+use burn::module::Param;
+use burn::tensor::Tensor;
+use smallvit_kernels::matrix::Precision;
+use smallvit_kernels::ops::ImageOp;
+
+pub use context::Context;
+pub use step::Step;
+
+/// A layer on an image's rows, pixels or tokens: `[image, row, width]` → `[image, row, width]`.
+pub trait Layer {
+    /// Where it stands in the model, as `blocks.3.attention`: what the names of its parameters, of
+    /// its sites of random numbers and of its intermediates begin with.
+    fn path(&self) -> &str;
+
+    /// The kernel that serves it on the CPU.
+    fn operation(&self, precision: Precision) -> Box<dyn ImageOp>;
+
+    /// Its parameters' values, in the operation's order.
+    fn parameters(&self) -> Vec<DispatchTensor>;
+
+    /// By the backend's own operations.
+    fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3>;
+}
+
+/// A parameter's value outside of any graph.
+fn value<const D: usize>(param: &Param<Tensor<D>>) -> DispatchTensor {
+    param.val().without_autodiff().into_dispatch()
+}

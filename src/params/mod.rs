@@ -1,0 +1,224 @@
+//! A model's parameters by name: out and in, first values, and the names others give them.
+//!
+//! **A parameter's name is its path through the model's fields**, as `blocks.3.attention.qkv.kernel`.
+//! It is the parameter's identity: in files, in messages, in [groups](crate::train::groups), and for
+//! the stream that its first values come from ([`init`]). [`keras`] and [`pytorch`] translate the
+//! names and layouts of other programs' files, and of this program's older ones.
+
+pub mod init;
+pub mod keras;
+pub mod pytorch;
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+use crate::error::{Error, Result};
+use crate::models::Model;
+
+/// Parameters that were renamed, with the names that their streams are keyed by still: the first.
+const RENAMED: [(&str, &str); 0] = [];
+
+/// The name that a parameter's stream is keyed by: the first that it had.
+fn stream_name(name: &str) -> &str {
+    let renamed = RENAMED.iter().find(|(now, _)| *now == name);
+    renamed.map_or(name, |(_, first)| first)
+}
+
+/// Numbers and their shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    /// Row major.
+    pub values: Vec<f32>,
+}
+
+impl Array {
+    /// The same numbers in another shape. Panics where they are not as many.
+    pub fn reshaped(mut self, shape: impl Into<Vec<usize>>) -> Self {
+        self.shape = shape.into();
+        assert_eq!(self.values.len(), self.shape.iter().product::<usize>());
+        self
+    }
+
+    /// A tensor's numbers.
+    pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+        let shape = tensor.dims().to_vec();
+        let values = tensor
+            .into_data()
+            .try_into_vec()
+            .expect("every tensor of a model holds 32-bit floats");
+        Self { shape, values }
+    }
+}
+
+/// Arrays by name.
+pub type Arrays = BTreeMap<String, Array>;
+
+/// Something done to every parameter, in the order of the model.
+pub trait EachParameter {
+    /// Its name and value.
+    fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>);
+}
+
+/// Visits every parameter's value with its name.
+pub fn for_each(model: &Model, each: &mut impl EachParameter) {
+    struct Visitor<'a, E> {
+        path: Path,
+        each: &'a mut E,
+    }
+    impl<E: EachParameter> ModuleVisitor for Visitor<'_, E> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, container: &str) {
+            self.path.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.each.visit(&self.path.name(), param.val());
+        }
+    }
+    model.visit(&mut Visitor {
+        path: Path::default(),
+        each,
+    });
+}
+
+/// A change to every parameter, in the order of the model.
+pub trait MapParameter {
+    /// The new value, of the same shape.
+    fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D>;
+}
+
+/// The model with every parameter changed.
+pub fn map(model: Model, each: &mut impl MapParameter) -> Model {
+    struct Mapper<'a, E> {
+        path: Path,
+        each: &'a mut E,
+    }
+    impl<E: MapParameter> ModuleMapper for Mapper<'_, E> {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, container: &str) {
+            self.path.exit(container);
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let (id, value, mapper) = param.consume();
+            let value = self.each.map(&self.path.name(), value);
+            Param::from_mapped_value(id, value, mapper)
+        }
+    }
+    model.map(&mut Mapper {
+        path: Path::default(),
+        each,
+    })
+}
+
+/// All weights.
+pub fn weights(model: &Model) -> Arrays {
+    struct Collect(Arrays);
+    impl EachParameter for Collect {
+        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+            self.0.insert(name.into(), Array::of(value));
+        }
+    }
+    let mut collect = Collect(Arrays::new());
+    for_each(model, &mut collect);
+    collect.0
+}
+
+/// The model with these weights. Each name must be there, with the model's shape, and no other;
+/// `place` is for the message.
+pub fn load(model: Model, weights: &Arrays, place: impl ToString) -> Result<Model> {
+    struct Load<'a> {
+        weights: &'a Arrays,
+        used: usize,
+        problem: Option<String>,
+    }
+    impl MapParameter for Load<'_> {
+        fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D> {
+            let shape = value.dims();
+            match self.weights.get(name) {
+                Some(array) if array.shape == shape => {
+                    self.used += 1;
+                    let data = TensorData::new(array.values.clone(), shape);
+                    return Tensor::from_data(data, &value.device());
+                }
+                Some(array) => self.problem.get_or_insert_with(|| {
+                    format!("the weight {name} is {:?}, not {shape:?}", array.shape)
+                }),
+                None => self
+                    .problem
+                    .get_or_insert_with(|| format!("the weight {name} is missing")),
+            };
+            value
+        }
+    }
+    let mut each = Load {
+        weights,
+        used: 0,
+        problem: None,
+    };
+    let model = map(model, &mut each);
+    let remedy = "the weights and the configuration must come from the same model";
+    if let Some(problem) = each.problem {
+        return Err(Error::model(place, problem, remedy));
+    }
+    if each.used != weights.len() {
+        let known = self::weights(&model);
+        let unknown = weights.keys().find(|name| !known.contains_key(*name));
+        return Err(Error::model(
+            place,
+            format!(
+                "the weight {} is none of this model's",
+                unknown.map_or("", String::as_str)
+            ),
+            remedy,
+        ));
+    }
+    Ok(model)
+}
+
+/// Where a traversal is, as the names of the modules it has entered.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !is_family(container) {
+            self.0.push(name.into());
+        }
+    }
+
+    fn exit(&mut self, container: &str) {
+        if !is_family(container) {
+            self.0.pop();
+        }
+    }
+
+    /// The name of the parameter that the path leads to.
+    fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+/// Whether a container is the choice of a family, which is no part of a name.
+fn is_family(container: &str) -> bool {
+    container.starts_with("Enum:")
+}
+
+/// The names of all parameters, in the order of the model.
+pub fn names(model: &Model) -> Vec<String> {
+    struct Collect(Vec<String>);
+    impl EachParameter for Collect {
+        fn visit<const D: usize>(&mut self, name: &str, _: Tensor<D>) {
+            self.0.push(name.into());
+        }
+    }
+    let mut collect = Collect(vec![]);
+    for_each(model, &mut collect);
+    collect.0
+}

@@ -1,0 +1,380 @@
+//! Sheets of images: augmented samples, and images cut into patches.
+
+use std::path::Path;
+
+use super::canvas::{Align, Canvas, GREY, INK, Lettering};
+use super::{MissingLetters, Picture};
+use crate::error::{Error, Result};
+
+/// An image with a line or two of text below it.
+#[derive(Clone, Debug)]
+pub struct SheetImage {
+    /// What it shows; may be empty.
+    pub caption: String,
+    /// Rows, in pixels.
+    pub height: usize,
+    /// Columns, in pixels.
+    pub width: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// `[row, column, channel]`, without gaps.
+    pub pixels: Vec<u8>,
+}
+
+/// An image cut into square patches.
+#[derive(Clone, Debug)]
+pub struct PatchPanel {
+    /// Above the patches.
+    pub title: String,
+    /// Rows of patches.
+    pub rows: usize,
+    /// Columns of patches.
+    pub columns: usize,
+    /// A patch's side, in pixels.
+    pub patch: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// `[patch row, patch column, row, column, channel]`, without gaps.
+    pub pixels: Vec<u8>,
+}
+
+const MARGIN: f64 = 28.0;
+const GAP: f64 = 14.0;
+const HEADING: f64 = 44.0;
+const CAPTION_LINE: f64 = 18.0;
+const CAPTION_LINES: usize = 3;
+/// Room enough for a word or two below the smallest images.
+const NARROWEST: f64 = 96.0;
+const CAPTION: Lettering = Lettering {
+    size: 13.0,
+    bold: false,
+    colour: GREY,
+    align: Align::Middle,
+    turned: false,
+};
+
+/// Draws images and writes them as SVG or PNG.
+///
+/// # Errors
+///
+/// As [`images`] and [`Picture::save`].
+pub fn draw_images(
+    title: &str,
+    images: &[SheetImage],
+    columns: usize,
+    magnification: usize,
+    path: &Path,
+) -> Result<MissingLetters> {
+    self::images(title, images, columns, magnification)?.save(path)
+}
+
+/// Draws images in rows of `columns`, each pixel magnified to a square of `magnification` pixels.
+///
+/// No title is drawn if it is empty. Images may differ in size.
+///
+/// # Errors
+///
+/// If there is no image, one has not as many bytes as its sizes say, or the picture would be
+/// enormous.
+pub fn images(
+    title: &str,
+    images: &[SheetImage],
+    columns: usize,
+    magnification: usize,
+) -> Result<Picture> {
+    if images.is_empty() {
+        return Err(nothing_to_draw());
+    }
+    for image in images {
+        let expected = [image.height, image.width, image.channels];
+        check(&image.caption, image.channels, &expected, &image.pixels)?;
+    }
+    let magnification = magnification.max(1);
+    let columns = columns.clamp(1, images.len());
+    let magnified = |pixels: usize| pixels as f64 * magnification as f64;
+    let cell = largest(images.iter().map(|image| magnified(image.width))).max(NARROWEST);
+    let captions: Vec<Vec<String>> = images
+        .iter()
+        .map(|image| CAPTION.wrap(&image.caption, cell, CAPTION_LINES))
+        .collect();
+    let rows: Vec<(&[SheetImage], &[Vec<String>])> = images
+        .chunks(columns)
+        .zip(captions.chunks(columns))
+        .collect();
+    let image_height =
+        |row: &[SheetImage]| largest(row.iter().map(|image| magnified(image.height)));
+    let row_height = |row: &(&[SheetImage], &[Vec<String>])| {
+        let lines = row.1.iter().map(Vec::len).max().unwrap_or(0);
+        image_height(row.0) + lines as f64 * CAPTION_LINE + if lines > 0 { 8.0 } else { 0.0 }
+    };
+    let width = 2.0 * MARGIN + columns as f64 * (cell + GAP) - GAP;
+    let heading = if title.is_empty() { 0.0 } else { HEADING };
+    let height =
+        heading + 2.0 * MARGIN + rows.iter().map(|row| row_height(row) + GAP).sum::<f64>() - GAP;
+    let mut canvas = Canvas::new(width, height)?;
+    draw_heading(&mut canvas, title, width);
+
+    let mut top = MARGIN + heading;
+    for row in &rows {
+        for (column, (image, caption)) in row.0.iter().zip(row.1).enumerate() {
+            let left = MARGIN + column as f64 * (cell + GAP);
+            let at = (left + ((cell - magnified(image.width)) / 2.0).floor(), top);
+            let shape = (image.height, image.width, image.channels);
+            canvas.image(at, shape, &image.pixels, magnification)?;
+            let below = top + image_height(row.0) + 14.0;
+            for (line, text) in caption.iter().enumerate() {
+                let y = below + line as f64 * CAPTION_LINE;
+                canvas.text((left + cell / 2.0, y), text, CAPTION);
+            }
+        }
+        top += row_height(row) + GAP;
+    }
+    Ok(canvas.finished(title, ""))
+}
+
+/// Draws images cut into patches and writes them as SVG or PNG.
+///
+/// # Errors
+///
+/// As [`patches`] and [`Picture::save`].
+pub fn draw_patches(
+    title: &str,
+    panels: &[PatchPanel],
+    columns: usize,
+    magnification: usize,
+    path: &Path,
+) -> Result<MissingLetters> {
+    patches(title, panels, columns, magnification)?.save(path)
+}
+
+/// Draws images cut into patches, in rows of `columns`, white gaps between the patches, each pixel
+/// magnified to a square of `magnification` pixels.
+///
+/// A whole image is a panel of one patch. No title is drawn if it is empty.
+///
+/// # Errors
+///
+/// As [`images`].
+pub fn patches(
+    title: &str,
+    panels: &[PatchPanel],
+    columns: usize,
+    magnification: usize,
+) -> Result<Picture> {
+    if panels.is_empty() {
+        return Err(nothing_to_draw());
+    }
+    for panel in panels {
+        let expected = [
+            panel.rows,
+            panel.columns,
+            panel.patch,
+            panel.patch,
+            panel.channels,
+        ];
+        check(&panel.title, panel.channels, &expected, &panel.pixels)?;
+    }
+    let magnification = magnification.max(1);
+    let columns = columns.clamp(1, panels.len());
+    let step = |patch: usize| patch as f64 * magnification as f64 + BETWEEN_PATCHES;
+    let extent = |patches: usize, patch: usize| patches as f64 * step(patch) - BETWEEN_PATCHES;
+    let label = Lettering::new(15.0, INK).bold().align(Align::Middle);
+    let cell =
+        (
+            largest(panels.iter().map(|panel| {
+                extent(panel.columns, panel.patch).max(label.width(&panel.title).ceil())
+            })),
+            largest(panels.iter().map(|panel| extent(panel.rows, panel.patch))),
+        );
+    let labelled = PANEL_LABEL + cell.1;
+    let rows = panels.len().div_ceil(columns);
+    let heading = if title.is_empty() { 0.0 } else { HEADING };
+    let width = 2.0 * MARGIN + columns as f64 * (cell.0 + PANEL_GAP) - PANEL_GAP;
+    let height = heading + 2.0 * MARGIN + rows as f64 * (labelled + PANEL_GAP) - PANEL_GAP;
+    let mut canvas = Canvas::new(width, height)?;
+    draw_heading(&mut canvas, title, width);
+
+    for (index, panel) in panels.iter().enumerate() {
+        let left = MARGIN + (index % columns) as f64 * (cell.0 + PANEL_GAP);
+        let top = MARGIN + heading + (index / columns) as f64 * (labelled + PANEL_GAP);
+        canvas.text((left + cell.0 / 2.0, top + 10.0), &panel.title, label);
+        // A whole image has no gaps and is smaller than its patches: it stands in their middle.
+        let inset = |room: f64, taken: f64| ((room - taken) / 2.0).floor();
+        let left = left + inset(cell.0, extent(panel.columns, panel.patch));
+        let top = top + PANEL_LABEL + inset(cell.1, extent(panel.rows, panel.patch));
+        let step = step(panel.patch);
+        let bytes = panel.patch * panel.patch * panel.channels;
+        for (patch, pixels) in panel.pixels.chunks_exact(bytes).enumerate() {
+            let at = (
+                left + (patch % panel.columns) as f64 * step,
+                top + (patch / panel.columns) as f64 * step,
+            );
+            let shape = (panel.patch, panel.patch, panel.channels);
+            canvas.image(at, shape, pixels, magnification)?;
+        }
+    }
+    Ok(canvas.finished(title, ""))
+}
+
+/// Pixels between patches.
+const BETWEEN_PATCHES: f64 = 3.0;
+const PANEL_LABEL: f64 = 30.0;
+const PANEL_GAP: f64 = 26.0;
+
+fn largest(lengths: impl Iterator<Item = f64>) -> f64 {
+    lengths.fold(0.0, f64::max)
+}
+
+fn draw_heading(canvas: &mut Canvas, title: &str, width: f64) {
+    let lettering = Lettering::new(20.0, INK).bold();
+    let text = lettering.cut(title, width - 2.0 * MARGIN);
+    canvas.text((MARGIN, MARGIN + 8.0), &text, lettering);
+}
+
+fn nothing_to_draw() -> Error {
+    Error::data("picture", "there is no image to draw", "give at least one")
+}
+
+/// Whether an image has as many bytes as its sizes say.
+fn check(name: &str, channels: usize, sizes: &[usize], pixels: &[u8]) -> Result<()> {
+    let expected = sizes
+        .iter()
+        .try_fold(1usize, |bytes, &size| bytes.checked_mul(size))
+        .unwrap_or(0);
+    let shape = || {
+        let sizes: Vec<String> = sizes.iter().map(usize::to_string).collect();
+        sizes.join(" × ")
+    };
+    let problem = match channels {
+        _ if expected == 0 || expected != pixels.len() => {
+            format!("{} bytes for {}", pixels.len(), shape())
+        }
+        1 | 3 => return Ok(()),
+        _ => format!("{channels} channels"),
+    };
+    Err(Error::data(
+        format!("image “{name}”"),
+        problem,
+        "give rows × columns × channels bytes, with one channel or three",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grey(caption: &str, height: usize, width: usize, value: u8) -> SheetImage {
+        SheetImage {
+            caption: caption.to_owned(),
+            height,
+            width,
+            channels: 1,
+            pixels: vec![value; height * width],
+        }
+    }
+
+    fn rendered(picture: Result<Picture>) -> image::RgbImage {
+        let (png, _) = picture.unwrap().png().unwrap();
+        image::load_from_memory(&png).unwrap().to_rgb8()
+    }
+
+    /// Where a grey appears: how many pixels, and the rows and columns they span.
+    fn found(picture: &image::RgbImage, value: u8) -> (usize, u32, u32) {
+        let places: Vec<(u32, u32)> = picture
+            .enumerate_pixels()
+            .filter(|(_, _, pixel)| pixel.0 == [value; 3])
+            .map(|(x, y, _)| (x, y))
+            .collect();
+        let span =
+            |values: Vec<u32>| values.iter().max().unwrap() - values.iter().min().unwrap() + 1;
+        (
+            places.len(),
+            span(places.iter().map(|p| p.1).collect()),
+            span(places.iter().map(|p| p.0).collect()),
+        )
+    }
+
+    #[test]
+    fn images_are_magnified_and_wrap_into_rows() {
+        // Greys that no letter's edge is likely to have, and no caption beside them.
+        let images = [grey("", 4, 6, 1), grey("", 4, 6, 2), grey("", 2, 3, 3)];
+        let picture = rendered(super::images("", &images, 2, 5));
+        assert_eq!(found(&picture, 1), (20 * 30, 20, 30));
+        assert_eq!(found(&picture, 2), (20 * 30, 20, 30));
+        assert_eq!(found(&picture, 3), (10 * 15, 10, 15));
+        assert_eq!(
+            f64::from(picture.width()),
+            2.0 * MARGIN + 2.0 * NARROWEST + GAP
+        );
+        assert_eq!(
+            f64::from(picture.height()),
+            2.0 * MARGIN + 20.0 + GAP + 10.0
+        );
+    }
+
+    #[test]
+    fn captions_and_titles_take_room() {
+        let without = rendered(super::images("", &[grey("", 9, 9, 1)], 1, 1));
+        let with = rendered(super::images("title", &[grey("caption", 9, 9, 1)], 4, 1));
+        assert_eq!(
+            f64::from(with.height() - without.height()),
+            HEADING + CAPTION_LINE + 8.0
+        );
+    }
+
+    #[test]
+    fn patches_stand_apart_and_in_order() {
+        // Two rows and three columns of patches of 2 × 2 pixels, each of one grey.
+        let pixels: Vec<u8> = (0..6).flat_map(|patch| [patch * 10; 4]).collect();
+        let panel = PatchPanel {
+            title: String::new(),
+            rows: 2,
+            columns: 3,
+            patch: 2,
+            channels: 1,
+            pixels,
+        };
+        let picture = rendered(patches("", &[panel], 4, 4));
+        let (left, top) = (MARGIN as u32, (MARGIN + PANEL_LABEL) as u32);
+        let step = 8 + BETWEEN_PATCHES as u32;
+        for patch in 0..6 {
+            let (x, y) = (left + patch % 3 * step, top + patch / 3 * step);
+            for (dx, dy) in [(0, 0), (7, 0), (0, 7), (7, 7)] {
+                let pixel = picture.get_pixel(x + dx, y + dy);
+                assert_eq!(pixel.0, [patch as u8 * 10; 3], "{patch}");
+            }
+            assert_eq!(picture.get_pixel(x + 8, y).0, [255; 3]);
+            assert_eq!(picture.get_pixel(x, y + 8).0, [255; 3]);
+        }
+    }
+
+    #[test]
+    fn images_of_the_wrong_size_are_named() {
+        let mut image = grey("the third", 4, 4, 0);
+        image.pixels.pop();
+        let error = super::images("", &[image], 1, 1).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "image “the third”: 15 bytes for 4 × 4 × 1"
+        );
+        let mut image = grey("x", 4, 4, 0);
+        (image.width, image.channels) = (2, 2);
+        assert!(super::images("", &[image], 1, 1).is_err());
+        let panel = PatchPanel {
+            title: "VANILLA".to_owned(),
+            rows: 0,
+            columns: 3,
+            patch: 2,
+            channels: 1,
+            pixels: vec![],
+        };
+        assert!(patches("", &[panel], 1, 1).is_err());
+    }
+
+    #[test]
+    fn no_images_and_enormous_sheets_are_errors() {
+        assert!(super::images("", &[], 1, 1).is_err());
+        assert!(patches("", &[], 1, 1).is_err());
+        assert!(super::images("", &[grey("", 4, 4, 0)], 1, 1 << 20).is_err());
+    }
+}

@@ -1,0 +1,258 @@
+//! A batch's gradients by parameter, and the check that none is left out.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Index;
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::error::{Error, Result};
+use crate::models::Model;
+use crate::params::{self, Array, EachParameter};
+
+/// A parameter of a model: its name, and the length of each axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// As in the model's file.
+    pub name: String,
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+}
+
+/// A model's parameters, in its order. Refuses a name that occurs twice.
+pub fn parameters(model: &Model) -> Result<Vec<Parameter>> {
+    struct Collect(Vec<Parameter>);
+    impl EachParameter for Collect {
+        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+            self.0.push(Parameter {
+                name: name.into(),
+                shape: value.dims().to_vec(),
+            });
+        }
+    }
+    let mut collect = Collect(vec![]);
+    params::for_each(model, &mut collect);
+    unique(&collect.0)?;
+    Ok(collect.0)
+}
+
+fn unique(parameters: &[Parameter]) -> Result<()> {
+    let mut names: Vec<&str> = parameters.iter().map(|p| p.name.as_str()).collect();
+    names.sort_unstable();
+    match names.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(()),
+        Some(pair) => Err(Error::model(
+            pair[0],
+            "two parameters have this name, so that one would be lost",
+            "give each parameter of the model a path of its own",
+        )),
+    }
+}
+
+/// Gradients by parameter, flat, without autodiff.
+#[derive(Debug, Default)]
+pub struct Gradients(BTreeMap<String, Tensor<1>>);
+
+impl Gradients {
+    /// What Burn's backward pass found for this model's parameters; nothing where a parameter took
+    /// no part.
+    pub fn of(model: &Model, mut found: burn::tensor::Gradients) -> Result<Self> {
+        struct Collect<'a> {
+            found: &'a mut burn::tensor::Gradients,
+            flat: Result<Gradients>,
+        }
+        impl EachParameter for Collect<'_> {
+            fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+                let (Some(gradient), Ok(flat)) = (value.grad_remove(self.found), &mut self.flat)
+                else {
+                    return;
+                };
+                let length = gradient.shape().num_elements();
+                if let Err(error) = flat.insert(name, gradient.reshape([length])) {
+                    self.flat = Err(error);
+                }
+            }
+        }
+        let mut collect = Collect {
+            found: &mut found,
+            flat: Ok(Self::default()),
+        };
+        params::for_each(model, &mut collect);
+        collect.flat
+    }
+
+    /// One more. Refuses a second gradient of the same parameter: they would have to be added, and
+    /// whoever has both must know.
+    pub fn insert(&mut self, name: impl Into<String>, gradient: Tensor<1>) -> Result<()> {
+        match self.0.entry(name.into()) {
+            Entry::Vacant(place) => {
+                place.insert(gradient);
+                Ok(())
+            }
+            Entry::Occupied(place) => Err(used_twice(place.key())),
+        }
+    }
+
+    /// The sum with the gradients of another part of the batch.
+    pub fn plus(mut self, other: Self) -> Self {
+        for (name, gradient) in other.0 {
+            let sum = match self.0.remove(&name) {
+                Some(sum) => add(sum, gradient),
+                None => gradient,
+            };
+            self.0.insert(name, sum);
+        }
+        self
+    }
+
+    /// The same, known to be one gradient for each of these parameters and no other. Else the first
+    /// that is missing or too many is named: a parameter without a gradient would stay as it is
+    /// for the whole run, without anyone's knowing.
+    pub fn checked<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Result<Checked> {
+        let mut unknown: BTreeSet<&str> = self.0.keys().map(String::as_str).collect();
+        for name in names {
+            if !unknown.remove(name) {
+                let problem = if self.0.contains_key(name) {
+                    "two parameters have this name, so that one would be lost"
+                } else {
+                    "this parameter has no gradient: it takes no part in the loss"
+                };
+                return Err(Error::model(name, problem, "mend the model's forward pass"));
+            }
+        }
+        match unknown.first() {
+            None => Ok(Checked(self)),
+            Some(&name) => Err(Error::model(
+                name,
+                "there is a gradient of this name, but no parameter",
+                "mend the model's backward pass: the names must be the parameters'",
+            )),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each with its name, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.0.iter().map(|(name, g)| (name.as_str(), g))
+    }
+}
+
+impl Index<&str> for Gradients {
+    type Output = Tensor<1>;
+
+    fn index(&self, name: &str) -> &Tensor<1> {
+        &self.0[name]
+    }
+}
+
+/// Gradients of exactly a model's parameters: what an optimizer takes.
+#[derive(Debug)]
+pub struct Checked(Gradients);
+
+impl Checked {
+    /// All of them, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.0.iter()
+    }
+
+    /// Takes one out.
+    pub(super) fn take(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.0.0.remove(name)
+    }
+}
+
+/// a + b; on the CPU in place.
+fn add(a: Tensor<1>, b: Tensor<1>) -> Tensor<1> {
+    if a.device() != Device::flex() {
+        return a + b;
+    }
+    // These tensors have no other owner, so that none of them is copied.
+    let (mut sum, b) = (Array::of(a).values, Array::of(b).values);
+    smallvit_kernels::math::add(&mut sum, &b);
+    let length = [sum.len()];
+    Tensor::from_data(TensorData::new(sum, length), &Device::flex())
+}
+
+/// The error of a parameter that has two gradients.
+pub(super) fn used_twice(name: &str) -> Error {
+    Error::model(
+        name,
+        "this parameter has two gradients: it is used twice",
+        "let one layer alone use it, or add its gradients up",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradients(names: &[&str]) -> Gradients {
+        let mut gradients = Gradients::default();
+        for name in names {
+            let one = Tensor::from_data([1.0f32, 2.0], &Device::flex());
+            gradients.insert(*name, one).unwrap();
+        }
+        gradients
+    }
+
+    fn refused<T>(result: Result<T>, parts: &[&str]) {
+        let error = result.err().expect("it is refused");
+        for part in parts {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert!(!error.remedy().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_left_out_silently() {
+        let checked = gradients(&["a", "b"]).checked(["b", "a"]).unwrap();
+        assert_eq!(checked.iter().count(), 2);
+        refused(
+            gradients(&["a"]).checked(["a", "b.kernel"]),
+            &["b.kernel", "no gradient"],
+        );
+        refused(
+            gradients(&["a", "b.kernel"]).checked(["a"]),
+            &["b.kernel", "no parameter"],
+        );
+        refused(gradients(&["a"]).checked(["a", "a"]), &["a: two"]);
+        let again = Tensor::from_data([1.0f32], &Device::flex());
+        refused(
+            gradients(&["a", "b"]).insert("b", again),
+            &["b", "two gradients"],
+        );
+    }
+
+    #[test]
+    fn two_parameters_of_one_name_are_refused() {
+        let parameter = |name: &str| Parameter {
+            name: name.into(),
+            shape: vec![1],
+        };
+        let (a, b) = (parameter("blocks.0.tau"), parameter("blocks.1.tau"));
+        assert!(unique(&[a.clone(), b.clone()]).is_ok());
+        refused(
+            unique(&[a.clone(), b, a]),
+            &["blocks.0.tau", "two parameters"],
+        );
+    }
+
+    #[test]
+    fn parts_add_up_by_name() {
+        let sum = gradients(&["a", "b"]).plus(gradients(&["b", "c"]));
+        let values = |name: &str| sum[name].to_data().try_into_vec::<f32>().unwrap();
+        assert_eq!(sum.len(), 3);
+        assert_eq!(values("a"), [1.0, 2.0]);
+        assert_eq!(values("b"), [2.0, 4.0]);
+        assert_eq!(values("c"), [1.0, 2.0]);
+    }
+}

@@ -1,0 +1,147 @@
+//! What a run has come to so far: all that a checkpoint holds.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::average::Average;
+use super::gradients::{Checked, parameters};
+use super::groups;
+use super::history::Epoch;
+use super::metrics::Sums;
+use super::optimizer::AdamW;
+use super::recipe::Recipe;
+use crate::error::Result;
+use crate::models::Model;
+use crate::models::file::ModelInfo;
+
+/// Weights, the optimizer's moments, averaged weights where the recipe asks for them, and counters.
+pub struct TrainState {
+    /// Without autodiff. None only while a step has it in its hands, because Burn changes a module
+    /// by consuming it.
+    model: Option<Model>,
+    /// The moments.
+    pub optimizer: AdamW,
+    /// The averaged weights.
+    pub average: Option<Average>,
+    /// Where the run stands.
+    pub counters: Counters,
+}
+
+/// Where a run stands, besides weights and moments. All random draws are functions of the recipe's
+/// seed and these counters, so there is no generator's state to keep.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Steps taken since the beginning of the run.
+    pub step: u64,
+    /// Whole epochs done.
+    pub epochs: u64,
+    /// Steps taken in the epoch that is under way.
+    pub epoch_steps: u64,
+    /// What the epoch under way has summed up.
+    pub sums: Sums,
+    /// Seconds spent on the epoch under way.
+    pub epoch_seconds: f64,
+    /// Seconds spent on the whole run.
+    pub seconds: f64,
+    /// Seconds of each step so far.
+    pub step_seconds: Vec<f32>,
+    /// The epochs done.
+    pub history: Vec<Epoch>,
+    /// The data set's digest.
+    pub fingerprint: String,
+}
+
+impl Counters {
+    /// Where the step after those taken is, for a message: epochs and steps counted from 1.
+    pub fn place(&self) -> String {
+        format!("epoch {}, step {}", self.epochs + 1, self.step + 1)
+    }
+
+    /// Ends the epoch under way.
+    pub fn end_epoch(&mut self, row: Epoch) {
+        self.history.push(row);
+        self.epochs += 1;
+        (self.epoch_steps, self.sums, self.epoch_seconds) = (0, Sums::default(), 0.0);
+    }
+}
+
+impl TrainState {
+    /// Before the first step, with the recipe's initial weights.
+    pub fn new(
+        recipe: &Recipe,
+        info: &ModelInfo,
+        fingerprint: &str,
+        device: &Device,
+    ) -> Result<Self> {
+        let model = info.init(recipe.train.seed, device);
+        let optimizer = optimizer(recipe, &model)?;
+        let average = recipe.train.average.clone();
+        Ok(Self {
+            average: average.map(|average| Average::new(average, &model)),
+            optimizer,
+            model: Some(model),
+            counters: Counters {
+                fingerprint: fingerprint.into(),
+                ..Counters::default()
+            },
+        })
+    }
+
+    /// The state of these parts.
+    pub fn of(
+        model: Model,
+        optimizer: AdamW,
+        average: Option<Average>,
+        counters: Counters,
+    ) -> Self {
+        Self {
+            model: Some(model),
+            optimizer,
+            average,
+            counters,
+        }
+    }
+
+    /// The weights that training goes on with.
+    pub fn model(&self) -> &Model {
+        let model = self.model.as_ref();
+        model.expect("only `update` takes the model out, and it puts it back")
+    }
+
+    /// The weights to judge the run by: averaged, where the recipe asks for averages.
+    pub fn judged(&self) -> Model {
+        match &self.average {
+            Some(average) => average.model(self.model()),
+            None => self.model().clone(),
+        }
+    }
+
+    /// One step of the optimizer, and of the average.
+    pub fn update(&mut self, gradients: Checked, rate: f64) {
+        // No other owner: the weights are changed where they lie.
+        let model = self.model.take();
+        let model = model.expect("only `update` takes the model out, and it puts it back");
+        let mut model = self.optimizer.step(model, gradients, rate);
+        if let Some(average) = &mut self.average {
+            model = average.update(model, self.counters.step);
+        }
+        self.model = Some(model);
+    }
+}
+
+/// The recipe's optimizer for a model, before the first step.
+pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<AdamW> {
+    let train = &recipe.train;
+    let own = parameters(model)?;
+    let scales = if train.groups.is_empty() {
+        groups::resolve(&[], train.decay_on, &own, &own)?
+    } else {
+        // The same sizes with both of the paper's ideas; names do not depend on channels, classes
+        // and first values.
+        let mut config = recipe.model.clone();
+        (config.spt, config.lsa) = (true, true);
+        let known = parameters(&Model::new(&config, 3, 2, 0, &super::device::cpu()))?;
+        groups::resolve(&train.groups, train.decay_on, &own, &known)?
+    };
+    Ok(AdamW::new(recipe.adamw(), scales))
+}
