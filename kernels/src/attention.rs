@@ -245,7 +245,8 @@ impl Attention {
                 .set(scale[head], d_scores, &operand(k));
             self.view_mut(d_qkv, 1, head)
                 .set(scale[head], d_scores.t(), &operand(q));
-            // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale.
+            // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale. (A factor of
+            // exactly 0, which no draw or step of training meets, stays as it is.)
             let first = head * self.key_dim;
             let mut along = [0.0];
             dot_strided(
@@ -256,7 +257,9 @@ impl Attention {
                 &mut along,
             );
             let [along] = along;
-            d_scale[head] += along / scale[head];
+            if scale[head] != 0.0 {
+                d_scale[head] += along / scale[head];
+            }
         }
     }
 }

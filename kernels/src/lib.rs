@@ -8,7 +8,7 @@
 //! a core's second-level cache, so a chain of operations takes one image through all of them before
 //! the next is touched; gradients of weights are added image by image, in order. [`dense`] is the
 //! exception: a classifier's layers have too many weights to pass through the cache once an image,
-//! and work on a whole batch. The rest is the ground that both stand on.
+//! and work on many at once. The rest is the ground that both stand on.
 
 #![warn(missing_docs)]
 #![warn(clippy::undocumented_unsafe_blocks)]

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use smallvit::augment::{EpochAugmentation, Instance, Pipeline, Preprocess, resize};
 use smallvit::data::statistics::Statistics;
 use smallvit::data::{Dataset, Split};
-use smallvit::nn::embedding::{SHIFTS, patches, shifted_patches};
+use smallvit::nn::embedding::{SHIFT_NAMES, patches, shifted_patches};
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series};
 use smallvit::report::picture::sheet::{self, PatchPanel, SheetImage};
@@ -161,7 +161,7 @@ pub fn draw_patches(
     ];
     // Each pixel of a shifted patch holds the five versions' channels one after another.
     let shifted = bytes(&numbers(shifted_patches(image(), patch)));
-    let names = std::iter::once("original").chain(SHIFTS);
+    let names = std::iter::once("original").chain(SHIFT_NAMES);
     for (version, name) in names.enumerate() {
         let of_version = |pixel: &[u8]| pixel[version * channels..][..channels].to_vec();
         let pixels = shifted.chunks_exact(5 * channels).flat_map(of_version);

@@ -139,7 +139,8 @@ impl ModelInfo {
         device: &Device,
     ) -> Result<Model> {
         self.check(&place)?;
-        params::load(self.init(0, device), weights, place)
+        let blank = Model::blank(&self.config, self.input[2], self.classes.len(), device);
+        params::load(blank, weights, place)
     }
 
     fn check(&self, place: &impl ToString) -> Result<()> {
@@ -176,6 +177,16 @@ impl ModelInfo {
     }
 }
 
+/// Groups whose arrays must be 32-bit floats: passed over, they would be missing or replaced.
+const NUMBERS: [&str; 6] = [
+    "weights",
+    "weight",
+    "average",
+    "moment1",
+    "moment2",
+    "normalization",
+];
+
 /// A safetensors file, read: groups of arrays (`weights.…`, `moment1.…`) and JSON values.
 pub struct Contents {
     arrays: HashMap<String, Arrays>,
@@ -206,8 +217,9 @@ impl Contents {
                 continue;
             };
             if view.dtype() != Dtype::F32 {
-                if group == "weights" {
-                    return Err(broken(format!("{name} is {:?}, not F32", view.dtype())));
+                if NUMBERS.contains(&group) {
+                    let problem = format!("{group}.{name} is {:?}, not F32", view.dtype());
+                    return Err(broken(problem));
                 }
                 continue; // something beside a model, as labels or pixels
             }

@@ -19,7 +19,14 @@ pub struct Foreign {
 }
 
 /// The classes' names: those given, of which there must be as many as classes, or their numbers.
-fn classes(given: Vec<String>, count: usize) -> Result<Vec<String>> {
+fn classes(file: &Path, given: Vec<String>, count: usize) -> Result<Vec<String>> {
+    if !(2..=1 << 20).contains(&count) {
+        return Err(Error::model(
+            file.display(),
+            format!("its configuration says {count} classes"),
+            "write the configuration that belongs to the weights",
+        ));
+    }
     if given.is_empty() {
         return Ok((0..count).map(|class| class.to_string()).collect());
     }
@@ -110,7 +117,7 @@ pub fn from_keras(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
             .into(),
         },
         input: config.input,
-        classes: classes(class_names, config.num_classes)?,
+        classes: classes(file, class_names, config.num_classes)?,
         mean,
         variance,
     };
@@ -191,7 +198,7 @@ pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
             .into(),
         },
         input: [config.img_size, config.img_size, 3],
-        classes: classes(class_names, config.num_classes)?,
+        classes: classes(file, class_names, config.num_classes)?,
         mean: normalization
             .mean
             .iter()

@@ -19,6 +19,7 @@ pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
 use crate::nn::{Context, Layer};
+use crate::params::init::Initialiser;
 
 /// A model of any family.
 #[derive(Module, Debug)]
@@ -49,10 +50,18 @@ impl Model {
         seed: u64,
         device: &Device,
     ) -> Self {
+        let init = Initialiser::new(seed, device);
+        Self::build(config, channels, classes, &init)
+    }
+
+    /// The same with 0 for all that would be drawn, for weights that are loaded.
+    pub fn blank(config: &ModelConfig, channels: usize, classes: usize, device: &Device) -> Self {
+        Self::build(config, channels, classes, &Initialiser::blank(device))
+    }
+
+    fn build(config: &ModelConfig, channels: usize, classes: usize, init: &Initialiser) -> Self {
         match &config.arch {
-            Architecture::Vit(vit) => {
-                Self::Vit(Vit::new(vit, config, channels, classes, seed, device))
-            }
+            Architecture::Vit(vit) => Self::Vit(Vit::new(vit, config, channels, classes, init)),
         }
     }
 
@@ -220,7 +229,7 @@ mod tests {
         let weights = params::weights(&model(&config, 10, 7));
         let mut drawn = 0;
         for (name, array) in &weights {
-            let key = crate::random::name_key(name);
+            let key = crate::random::name_key(&params::first_name(name));
             let purpose = crate::random::Purpose::Initialise;
             let mut stream = crate::random::Stream::new(7, purpose, 0, key);
             let first = stream.normal() as f32;

@@ -15,7 +15,7 @@
 //! and stochastic depth. [`VitConfig`] spans both.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use smallvit_kernels::attention::Position;
 
 use super::vit_config::{InitialWeights, Pool as PoolName, Temperature as TemperatureName};
@@ -61,10 +61,8 @@ impl Vit {
         switches: &ModelConfig,
         channels: usize,
         classes: usize,
-        seed: u64,
-        device: &Device,
+        init: &Initialiser,
     ) -> Self {
-        let init = &Initialiser::new(seed, device);
         let (scheme, places) = match config.initial {
             InitialWeights::Keras => (Scheme::GlorotUniform, Distribution::Uniform(0.05)),
             InitialWeights::Paper => (Scheme::XavierNormal, Distribution::Normal(1.0)),

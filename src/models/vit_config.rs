@@ -137,10 +137,17 @@ impl VitConfig {
         let product = |a: usize, b: usize| a as u128 * b as u128;
         let block = 4 * product(self.dim * self.heads, self.key_dim)
             + 2 * product(self.dim, self.mlp_width);
-        let tokenizer = product(15 * self.patch_size * self.patch_size, self.dim);
+        let embedding = product(15 * self.patch_size * self.patch_size, self.dim);
         let inputs = std::iter::once(self.features()).chain(self.head.iter().copied());
         let head: u128 = inputs.zip(&self.head).map(|(a, &b)| product(a, b)).sum();
-        tokenizer + block * self.depth as u128 + head
+        let grid = self.image_size / self.patch_size;
+        let relative = if self.relative_position {
+            product(self.heads, (2 * grid - 1).pow(2))
+        } else {
+            0
+        };
+        let positions = product(self.sequence(), self.dim);
+        embedding + positions + (block + relative) * self.depth as u128 + head
     }
 
     fn check_sizes(&self) -> Result<()> {
@@ -171,7 +178,15 @@ impl VitConfig {
         Ok(())
     }
 
-    fn check_tokens(&self, lsa: bool) -> Result<()> {
+    fn check_tokens(&self, spt: bool, lsa: bool) -> Result<()> {
+        if spt && self.patch_size < 2 {
+            return refuse(
+                "patch_size",
+                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
+                    .into(),
+                "choose 2 or more, or model.spt = false".into(),
+            );
+        }
         if !self.image_size.is_multiple_of(self.patch_size) {
             let near = self.image_size / self.patch_size * self.patch_size;
             return refuse(
@@ -195,6 +210,18 @@ impl VitConfig {
                 "choose a smaller patch size, or model.lsa = false".into(),
             );
         }
+        let scores = self.heads as u128 * (self.sequence() as u128).pow(2);
+        if scores > MOST_SCORES {
+            return refuse(
+                "patch_size",
+                format!(
+                    "{} tokens that all attend to each other in {} heads are {scores} scores an image",
+                    self.sequence(),
+                    self.heads
+                ),
+                format!("choose larger patches or smaller images: {MOST_SCORES} is the most"),
+            );
+        }
         if self.relative_position && self.tokens() < 2 {
             return refuse(
                 "relative_position",
@@ -215,11 +242,12 @@ impl VitConfig {
                 "no probability for leaving out a residual",
             ),
         ] {
-            if !(0.0..1.0).contains(&rate) {
+            // Rates are met to 1 / 65,536; above this, next to nothing would be left.
+            if !(0.0..=0.999).contains(&rate) {
                 return refuse(
                     field,
                     format!("{rate} is {what}"),
-                    "choose 0 (off) or more, and less than 1".into(),
+                    "choose 0 (off) or more, and less than 1 (0.999 is the most)".into(),
                 );
             }
         }
@@ -232,7 +260,7 @@ impl VitConfig {
                 format!("choose more than 0 and at most 1, such as 1e-4, or \"{OFF}\""),
             );
         }
-        if !(self.layer_norm_epsilon > 0.0 && self.layer_norm_epsilon < 1.0) {
+        if !(1e-12..1.0).contains(&self.layer_norm_epsilon) {
             return refuse(
                 "layer_norm_epsilon",
                 format!("{} is out of range", self.layer_norm_epsilon),
@@ -242,6 +270,9 @@ impl VitConfig {
         Ok(())
     }
 }
+
+/// Scores an image in one layer, of all heads: 2²⁸ are 1 GB.
+const MOST_SCORES: u128 = 1 << 28;
 
 /// The widest dense layer that is built.
 const WIDEST: usize = 1 << 20;
@@ -266,9 +297,9 @@ impl FamilyConfig for VitConfig {
         self.patch_size
     }
 
-    fn check(&self, _spt: bool, lsa: bool) -> Result<()> {
+    fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
-        self.check_tokens(lsa)?;
+        self.check_tokens(spt, lsa)?;
         let parameters = self.approximate_parameters();
         if parameters > 1 << 30 {
             return refuse(

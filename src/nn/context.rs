@@ -9,6 +9,7 @@ use smallvit_kernels::matrix::Precision;
 
 use super::fused;
 use super::step::Step;
+use crate::params::first_name;
 use crate::random::{self, Purpose, Stream};
 
 /// What a model's layers need to know of the pass that they are in: one micro-batch going forward,
@@ -128,7 +129,7 @@ impl Context {
     /// batch in another way, leaves all others as they were.
     pub(super) fn keys(&self, site: &str, images: usize) -> Option<Vec<u64>> {
         let masks = self.random?;
-        let site = random::name_key(site);
+        let site = random::name_key(&first_name(site));
         let key = Stream::new(masks.seed, Purpose::Dropout, masks.step, site).key();
         let images = masks.first_image..masks.first_image + images;
         Some(images.map(|image| random::at(key, image as u64)).collect())
@@ -140,6 +141,24 @@ impl Context {
     /// The first axis is the image. The probability is met to 1 / 65,536.
     pub(super) fn dropout<const D: usize>(&self, x: Tensor<D>, rate: f64, site: &str) -> Tensor<D> {
         let shape = x.dims();
+        self.masked(x, shape, rate, site)
+    }
+
+    /// Stochastic depth (Huang and others, arXiv 1603.09382): in training an image's branch is 0
+    /// with probability `rate`, and otherwise divided by 1 − `rate`.
+    pub(super) fn stochastic_depth(&self, x: Tensor<3>, rate: f64, site: &str) -> Tensor<3> {
+        let shape = [x.dims()[0], 1, 1];
+        self.masked(x, shape, rate, site)
+    }
+
+    /// Times a site's mask of this shape, an image's from the image's key.
+    fn masked<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        shape: [usize; D],
+        rate: f64,
+        site: &str,
+    ) -> Tensor<D> {
         let rate = Rate::new(rate);
         let Some(keys) = self.keys(site, shape[0]).filter(|_| !rate.is_zero()) else {
             return x;
@@ -149,23 +168,7 @@ impl Context {
         for (key, mask) in keys.into_iter().zip(mask.chunks_exact_mut(elements)) {
             rate.mask(key, 0, mask);
         }
-        let mask = Tensor::from_data(TensorData::new(mask, shape), &x.device());
-        x * mask
-    }
-
-    /// Stochastic depth (Huang and others, arXiv 1603.09382): in training an image's branch is 0
-    /// with probability `rate`, and otherwise divided by 1 − `rate`.
-    pub(super) fn stochastic_depth(&self, x: Tensor<3>, rate: f64, site: &str) -> Tensor<3> {
-        let images = x.dims()[0];
-        let rate = Rate::new(rate);
-        let Some(keys) = self.keys(site, images).filter(|_| !rate.is_zero()) else {
-            return x;
-        };
-        let mut mask = vec![0.0; images];
-        for (key, mask) in keys.into_iter().zip(mask.chunks_exact_mut(1)) {
-            rate.mask(key, 0, mask);
-        }
-        let mask: Tensor<3> = Tensor::from_data(TensorData::new(mask, [images, 1, 1]), &x.device());
+        let mask: Tensor<D> = Tensor::from_data(TensorData::new(mask, shape), &x.device());
         x * mask
     }
 }

@@ -78,9 +78,7 @@ impl Deferred {
         }
         layers
     }
-}
 
-impl Deferred {
     /// Layers that were used twice: their gradients are not to be trusted.
     pub fn used_twice(&self) -> Vec<String> {
         let kept = self.0.lock().unwrap_or_else(|e| e.into_inner());

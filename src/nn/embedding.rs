@@ -20,7 +20,7 @@ use super::{Context, Layer, value};
 use crate::params::init::{Distribution, Initialiser};
 
 /// The names of the shifts in the order of their channels; the image itself comes before them.
-pub const SHIFTS: [&str; 4] = ["left-up", "left-down", "right-up", "right-down"];
+pub const SHIFT_NAMES: [&str; 4] = ["left-up", "left-down", "right-up", "right-down"];
 
 /// What an embedding is told.
 #[derive(Clone, Debug)]
@@ -48,7 +48,11 @@ pub struct EmbeddingConfig {
 impl EmbeddingConfig {
     /// Numbers in a patch with its versions.
     pub fn patch_width(&self) -> usize {
-        let versions = if self.shifted { 1 + SHIFTS.len() } else { 1 };
+        let versions = if self.shifted {
+            1 + SHIFT_NAMES.len()
+        } else {
+            1
+        };
         self.patch * self.patch * self.channels * versions
     }
 }

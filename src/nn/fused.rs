@@ -88,7 +88,10 @@ pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) ->
         return layers.iter().fold(x, |x, layer| layer.composed(x, context));
     }
     let images = x.dims()[0];
-    let prepared = context.step().chain(layers[0].path(), || {
+    // All that the operations are made of, but for the model itself.
+    let paths: Vec<&str> = layers.iter().map(|layer| layer.path()).collect();
+    let key = format!("{} in {}", paths.join(", "), context.precision());
+    let prepared = context.step().chain(&key, || {
         let ops = layers
             .iter()
             .map(|layer| layer.operation(context.precision()));
@@ -247,9 +250,10 @@ fn backward(saved: &Saved, dy: &Flat) -> Option<Flat> {
     let weights = call.prepared.weights(Direction::Backward);
     let sizes = chain.sizes();
     let mut sums = chain.sums();
-    let mut dx = match call.input_gradient {
-        true => vec![0.0; slice(x).len()],
-        false => vec![],
+    let skipped = !call.input_gradient && chain.skips_input_gradient();
+    let mut dx = match skipped {
+        true => vec![],
+        false => vec![0.0; slice(x).len()],
     };
     let mut scratch = Buffer::take(sizes.scratch);
     let images = slice(x)
@@ -281,39 +285,56 @@ fn infer(x: &Flat, call: &Call) -> Flat {
     let weights = call.prepared.weights(Direction::Forward);
     let sizes = chain.sizes();
     let images = x.shape()[0];
-    let portions = |rows: usize| {
-        if images < FEW {
-            (rows / ROWS).max(1)
-        } else {
-            1
-        }
-    };
     let stages = chain.stages();
     let mut y = vec![0.0; images * sizes.output()];
-    for (x, y) in slice(x)
-        .chunks_exact(sizes.input())
-        .zip(y.chunks_exact_mut(sizes.output()))
-    {
-        let mut between: Option<Buffer> = None;
-        let mut shared = Buffer::take(0);
-        for (number, stage) in stages.iter().enumerate() {
-            let mut to_share = Buffer::take(stage.rows * stage.shared);
-            let rows = stage.rows.div_ceil(portions(stage.rows));
-            let x = between.as_ref().map_or(x, |between| between.get());
-            if number + 1 == stages.len() {
-                run_stage(chain, stage, weights, rows, x, &shared, y, &mut to_share);
-            } else {
-                let mut out = Buffer::take(stage.rows * stage.width);
-                let to = out.numbers();
-                run_stage(chain, stage, weights, rows, x, &shared, to, &mut to_share);
-                if stage.width > 0 {
-                    between = Some(out);
-                }
-            }
-            shared = to_share;
-        }
+    // Threads share images, or the rows of each of few.
+    let few = images < FEW;
+    let portions = |rows: usize| if few { (rows / ROWS).max(1) } else { 1 };
+    let image = |(x, y)| infer_image(chain, &stages, weights, portions, x, y);
+    let inputs = slice(x);
+    if few {
+        let outputs = y.chunks_exact_mut(sizes.output());
+        inputs
+            .chunks_exact(sizes.input())
+            .zip(outputs)
+            .for_each(image);
+    } else {
+        let outputs = y.par_chunks_exact_mut(sizes.output());
+        inputs
+            .par_chunks_exact(sizes.input())
+            .zip(outputs)
+            .for_each(image);
     }
     tensor(y, call.output(images))
+}
+
+/// One image through all stages, each in as many portions as `portions` makes of its rows.
+fn infer_image(
+    chain: &Chain,
+    stages: &[Stage],
+    weights: &ChainWeights,
+    portions: impl Fn(usize) -> usize,
+    x: &[f32],
+    y: &mut [f32],
+) {
+    let mut between: Option<Buffer> = None;
+    let mut shared = Buffer::take(0);
+    for (number, stage) in stages.iter().enumerate() {
+        let mut to_share = Buffer::take(stage.rows * stage.shared);
+        let rows = stage.rows.div_ceil(portions(stage.rows));
+        let x = between.as_ref().map_or(x, |between| between.get());
+        if number + 1 == stages.len() {
+            run_stage(chain, stage, weights, rows, x, &shared, y, &mut to_share);
+        } else {
+            let mut out = Buffer::take(stage.rows * stage.width);
+            let to = out.numbers();
+            run_stage(chain, stage, weights, rows, x, &shared, to, &mut to_share);
+            if stage.width > 0 {
+                between = Some(out);
+            }
+        }
+        shared = to_share;
+    }
 }
 
 /// A stage of the chain, `rows` at a time.

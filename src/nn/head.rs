@@ -64,15 +64,14 @@ impl Head {
     }
 
     /// `[image, feature]` → `[image, class]`.
-    pub fn forward(&self, x: Tensor<2>, context: &mut Context) -> Tensor<2> {
+    pub fn forward(&self, x: Tensor<2>, context: &Context) -> Tensor<2> {
         let path = &self.path;
-        let drop =
-            |x: Tensor<2>, context: &Context, site: String| context.dropout(x, self.dropout, &site);
-        let mut x = drop(x, context, format!("{path}.dropout"));
+        let drop = |x: Tensor<2>, site: String| context.dropout(x, self.dropout, &site);
+        let mut x = drop(x, format!("{path}.dropout"));
         for (number, dense) in self.hidden.iter().enumerate() {
             let name = format!("{path}.hidden.{number}");
             x = gelu(self.dense(dense, x, &name, context));
-            x = drop(x, context, format!("{name}.dropout"));
+            x = drop(x, format!("{name}.dropout"));
         }
         self.dense(&self.logits, x, &format!("{path}.logits"), context)
     }

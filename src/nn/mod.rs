@@ -7,7 +7,7 @@
 //!   row are run as one chain (`fused`), so that an image stays in a core's cache.
 //!
 //! Both draw the same random numbers, and `tests/fused.rs` holds them together. The classifier's
-//! dense layers ([`head`]) work on the whole batch instead.
+//! dense layers ([`head`]) work on a micro-batch instead, and form their weight gradients once a batch.
 //!
 //! | layer | file |
 //! |---|---|

@@ -55,29 +55,29 @@ impl fmt::Debug for Prepared {
     }
 }
 
-/// Gradients by parameter, flat.
-pub type Flat = BTreeMap<String, Vec<f32>>;
+/// What the kernels made of a micro-batch: gradients by parameter, flat.
+pub type KernelGradients = BTreeMap<String, Vec<f32>>;
 
 /// What a step's micro-batches share. The model must stay as it is while it lives.
 #[derive(Default)]
 pub struct Step {
     chains: Mutex<HashMap<String, Arc<Prepared>>>,
     /// Gradients by the first image of the micro-batch they come from.
-    gradients: Mutex<HashMap<usize, Flat>>,
+    gradients: Mutex<HashMap<usize, KernelGradients>>,
     /// Parameters that a micro-batch would have had two gradients for.
     twice: Mutex<Vec<String>>,
     deferred: Deferred,
 }
 
 impl Step {
-    /// A chain by its name, made by whoever asks first.
-    pub(super) fn chain(&self, name: &str, make: impl FnOnce() -> Prepared) -> Arc<Prepared> {
+    /// A chain by a key that names all it is made of, made by whoever asks first.
+    pub(super) fn chain(&self, key: &str, make: impl FnOnce() -> Prepared) -> Arc<Prepared> {
         let mut chains = held(&self.chains);
-        if let Some(chain) = chains.get(name) {
+        if let Some(chain) = chains.get(key) {
             return chain.clone();
         }
         let chain = Arc::new(make());
-        chains.insert(name.to_owned(), chain.clone());
+        chains.insert(key.to_owned(), chain.clone());
         chain
     }
 
@@ -91,7 +91,7 @@ impl Step {
     }
 
     /// The gradients that the kernels made for the micro-batch that begins with this image.
-    pub fn take(&self, first_image: usize) -> Flat {
+    pub fn take(&self, first_image: usize) -> KernelGradients {
         held(&self.gradients)
             .remove(&first_image)
             .unwrap_or_default()

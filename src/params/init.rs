@@ -7,7 +7,7 @@
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::stream_name;
+use super::first_name;
 use crate::random::{Purpose, Stream, name_key};
 
 /// Where a parameter's first numbers come from.
@@ -42,7 +42,8 @@ impl Scheme {
 /// Makes parameters at a place in the model.
 #[derive(Clone, Debug)]
 pub struct Initialiser<'a> {
-    seed: u64,
+    /// None draws nothing: for weights that are loaded afterwards.
+    seed: Option<u64>,
     path: String,
     device: &'a Device,
 }
@@ -51,7 +52,16 @@ impl<'a> Initialiser<'a> {
     /// The initialiser of a model with this seed.
     pub fn new(seed: u64, device: &'a Device) -> Self {
         Self {
-            seed,
+            seed: Some(seed),
+            path: String::new(),
+            device,
+        }
+    }
+
+    /// Every parameter 0, for a model whose weights are loaded.
+    pub fn blank(device: &'a Device) -> Self {
+        Self {
+            seed: None,
             path: String::new(),
             device,
         }
@@ -89,9 +99,12 @@ impl<'a> Initialiser<'a> {
         distribution: Distribution,
         shape: [usize; D],
     ) -> Param<Tensor<D>> {
+        let Some(seed) = self.seed else {
+            return self.constant(0.0, shape);
+        };
         let name = self.name(leaf);
-        let key = name_key(stream_name(&name));
-        let mut stream = Stream::new(self.seed, Purpose::Initialise, 0, key);
+        let key = name_key(&first_name(&name));
+        let mut stream = Stream::new(seed, Purpose::Initialise, 0, key);
         let mut number = || match distribution {
             Distribution::Uniform(limit) => stream.uniform(-limit, limit),
             Distribution::Normal(deviation) => deviation * stream.normal() as f32,

@@ -9,6 +9,7 @@ pub mod init;
 pub mod keras;
 pub mod pytorch;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
@@ -17,13 +18,36 @@ use burn::tensor::{Tensor, TensorData};
 use crate::error::{Error, Result};
 use crate::models::Model;
 
-/// Parameters that were renamed, with the names that their streams are keyed by still: the first.
+/// Names of parameters and sites of random numbers that were renamed: what they are called now, and
+/// first were. `*` is a number in both.
 const RENAMED: [(&str, &str); 0] = [];
 
-/// The name that a parameter's stream is keyed by: the first that it had.
-fn stream_name(name: &str) -> &str {
-    let renamed = RENAMED.iter().find(|(now, _)| *now == name);
-    renamed.map_or(name, |(_, first)| first)
+/// The name that a parameter's, or a site's, stream is keyed by: the first that it had.
+pub fn first_name(name: &str) -> Cow<'_, str> {
+    let renamed = RENAMED
+        .iter()
+        .find_map(|(now, first)| renamed(name, now, first));
+    renamed.map_or(Cow::Borrowed(name), Cow::Owned)
+}
+
+/// What `name` was, if it is one of those called `now`.
+fn renamed(name: &str, now: &str, first: &str) -> Option<String> {
+    let mut numbers = vec![];
+    let (mut parts, mut wanted) = (name.split('.'), now.split('.'));
+    loop {
+        match (parts.next(), wanted.next()) {
+            (None, None) => break,
+            (Some(part), Some("*")) if part.parse::<usize>().is_ok() => numbers.push(part),
+            (Some(part), Some(wanted)) if part == wanted => {}
+            _ => return None,
+        }
+    }
+    let mut numbers = numbers.into_iter();
+    let part = |part| match part {
+        "*" => numbers.next().unwrap_or(part),
+        _ => part,
+    };
+    Some(first.split('.').map(part).collect::<Vec<_>>().join("."))
 }
 
 /// Numbers and their shape.
@@ -39,7 +63,11 @@ impl Array {
     /// The same numbers in another shape. Panics where they are not as many.
     pub fn reshaped(mut self, shape: impl Into<Vec<usize>>) -> Self {
         self.shape = shape.into();
-        assert_eq!(self.values.len(), self.shape.iter().product::<usize>());
+        let count = self
+            .shape
+            .iter()
+            .try_fold(1, |n: usize, &m| n.checked_mul(m));
+        assert!(self.values.is_empty() || count == Some(self.values.len()));
         self
     }
 
@@ -221,4 +249,25 @@ pub fn names(model: &Model) -> Vec<String> {
     let mut collect = Collect(vec![]);
     for_each(model, &mut collect);
     collect.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renamed_parameter_keeps_its_first_name() {
+        let (now, first) = ("blocks.*.mlp.in.kernel", "blocks.*.mlp.hidden.kernel");
+        let renamed = |name| renamed(name, now, first);
+        let was = Some("blocks.7.mlp.hidden.kernel".to_owned());
+        assert_eq!(renamed("blocks.7.mlp.in.kernel"), was);
+        for other in [
+            "blocks.x.mlp.in.kernel",
+            "blocks.7.mlp.in",
+            "a.blocks.7.mlp.in.kernel",
+        ] {
+            assert_eq!(renamed(other), None, "{other}");
+        }
+        assert_eq!(first_name("sequence.position"), "sequence.position");
+    }
 }

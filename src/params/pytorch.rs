@@ -119,6 +119,9 @@ fn transposed(array: Array) -> Array {
     let [rows, columns] = array.shape[..] else {
         return array;
     };
+    if array.values.is_empty() {
+        return array.reshaped([columns, rows]);
+    }
     let column = |c: usize| (0..rows).map(move |r| r * columns + c);
     let places = (0..columns).flat_map(column);
     Array {

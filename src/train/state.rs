@@ -140,7 +140,7 @@ pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<AdamW> {
         // and first values.
         let mut config = recipe.model.clone();
         (config.spt, config.lsa) = (true, true);
-        let known = parameters(&Model::new(&config, 3, 2, 0, &super::device::cpu()))?;
+        let known = parameters(&Model::blank(&config, 3, 2, &super::device::cpu()))?;
         groups::resolve(&train.groups, train.decay_on, &own, &known)?
     };
     Ok(AdamW::new(recipe.adamw(), scales))

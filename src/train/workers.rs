@@ -197,9 +197,12 @@ impl Workers {
             |number| {
                 let first = number * part;
                 let mut context = self.configured(context(first)).within(&step);
-                let (value, with, gradients) = micro_batch(model, &step, first, |model| {
-                    loss(model, &mut context, first, part.min(images - first))
-                })?;
+                let count = part.min(images - first);
+                let (value, with, gradients) = if self.fused() {
+                    by_kernels(&step, first, || loss(model, &mut context, first, count))?
+                } else {
+                    by_graph(model, |model| loss(model, &mut context, first, count))?
+                };
                 sums.put(number, gradients, Gradients::plus);
                 Ok((value, with))
             },
@@ -219,6 +222,11 @@ impl Workers {
             Some(name) => Err(used_twice(&name)),
             None => Ok(gradients),
         }
+    }
+
+    /// Whether the kernels compute the model, and no parameter is in Burn's graph.
+    fn fused(&self) -> bool {
+        !self.composed && self.device == super::device::cpu()
     }
 
     /// A training pass as these workers compute it.
@@ -253,6 +261,9 @@ impl Workers {
     /// Logits `[image, class]` of preprocessed images, without dropout.
     pub fn infer(&self, model: &Model, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
         let count = images.len() / shape.iter().product::<usize>();
+        if count == 0 {
+            return vec![];
+        }
         let step = Arc::new(Step::default());
         let part = |number: usize| {
             let first = number * self.micro_batch;
@@ -298,24 +309,34 @@ impl Workers {
     }
 }
 
-/// One micro-batch's loss, what came with it, and its gradients.
-fn micro_batch<T>(
-    model: &Model,
+/// One micro-batch's loss, what came with it, and its gradients, which the kernels hand to the step.
+fn by_kernels<T>(
     step: &Step,
     first_image: usize,
+    loss: impl FnOnce() -> (Tensor<1>, T),
+) -> Result<(f32, T, Gradients)> {
+    let (loss, with) = loss();
+    let value = Array::of(loss.clone()).values[0];
+    drop(loss.backward());
+    let mut gradients = Gradients::default();
+    for (name, values) in step.take(first_image) {
+        let length = [values.len()];
+        let data = TensorData::new(values, length);
+        gradients.insert(name, Tensor::from_data(data, &super::device::cpu()))?;
+    }
+    Ok((value, with, gradients))
+}
+
+/// The same by Burn's graph.
+fn by_graph<T>(
+    model: &Model,
     loss: impl FnOnce(&Model) -> (Tensor<1>, T),
 ) -> Result<(f32, T, Gradients)> {
     // Leaves of its own, on the same numbers: graphs that share a leaf would wait for each other.
     let model = params::map(model.clone(), &mut OwnLeaves);
     let (loss, with) = loss(&model);
     let value = Array::of(loss.clone()).values[0];
-    // Some by Burn's graph, some by the kernels.
-    let mut gradients = Gradients::of(&model, loss.backward())?;
-    for (name, values) in step.take(first_image) {
-        let length = [values.len()];
-        let data = TensorData::new(values, length);
-        gradients.insert(name, Tensor::from_data(data, &super::device::cpu()))?;
-    }
+    let gradients = Gradients::of(&model, loss.backward())?;
     Ok((value, with, gradients))
 }
 

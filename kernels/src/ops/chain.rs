@@ -79,15 +79,27 @@ impl Chain {
         self.ops.iter().map(|op| op.macs()).sum()
     }
 
-    /// The parameters, all operations' one after another, made ready for one direction.
+    /// The parameters, all operations' one after another, made ready for one direction. Panics where
+    /// they are not as many, or not as long, as the operations say.
     pub fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> ChainWeights {
         let mut values = values.into_iter();
         let mut all = vec![];
         for op in &self.ops {
-            let own = values.by_ref().take(op.parameters().len());
-            all.push(op.weights(own.collect(), direction));
+            let specs = op.parameters();
+            let own: Vec<_> = values.by_ref().take(specs.len()).collect();
+            assert_eq!(own.len(), specs.len(), "every parameter is there");
+            for (values, spec) in own.iter().zip(&specs) {
+                assert_eq!(values.values().len(), spec.count(), "{}", spec.name);
+            }
+            all.push(op.weights(own, direction));
         }
+        assert!(values.next().is_none(), "and no other");
         ChainWeights(all)
+    }
+
+    /// Whether [`Chain::backward`] takes an empty `dx`: see [`ImageOp::skips_input_gradient`].
+    pub fn skips_input_gradient(&self) -> bool {
+        self.ops[0].skips_input_gradient()
     }
 
     /// Sums for the gradients of all operations, 0 at first.

@@ -239,6 +239,10 @@ impl ImageOp for Embedding {
         self.scatter(d_patches, dx);
     }
 
+    fn skips_input_gradient(&self) -> bool {
+        true
+    }
+
     fn sums(&self) -> Vec<usize> {
         vec![self.patch_width() * self.dim, self.dim]
     }

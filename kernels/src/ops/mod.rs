@@ -136,9 +136,8 @@ pub trait ImageOp: Debug + Send + Sync {
         scratch: &mut [f32],
     );
 
-    /// One image, back: `dy` → `dx`, which is written, or left alone where it is empty. Gradients
-    /// of parameters are added to `sums`, which are as long as [`sums`](ImageOp::sums) says.
-    /// `weights` are of [`Direction::Backward`]; `x`, `kept` and `keys` are the forward pass's.
+    /// One image, back: `dy` → `dx`, which is written. Gradients of parameters are
+    /// added to `sums`, which are as long as [`sums`](ImageOp::sums) says. `weights` are of [`Direction::Backward`]; `x`, `kept` and `keys` are the forward pass's.
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     fn backward(
         &self,
@@ -151,6 +150,12 @@ pub trait ImageOp: Debug + Send + Sync {
         keys: Option<&[u64]>,
         scratch: &mut [f32],
     );
+
+    /// Whether [`backward`](ImageOp::backward) takes an empty `dx`, and then leaves out what only its
+    /// input's gradient needs: of an operation that images may go into.
+    fn skips_input_gradient(&self) -> bool {
+        false
+    }
 
     /// Lengths of what gradients are summed up in over images: the parameters' own, unless
     /// [`gradients`](ImageOp::gradients) makes them of something else.
