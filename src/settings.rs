@@ -25,6 +25,13 @@ pub fn set(table: &mut Table, setting: &str) -> Result<()> {
         ));
     };
     let path = path.trim();
+    if path.is_empty() {
+        return Err(Error::recipe(
+            "setting",
+            format!("`{setting}` names no field"),
+            "write for example train.epochs=5",
+        ));
+    }
     let value = value(path, text.trim())?;
     let (tables, last) = path.rsplit_once('.').unwrap_or(("", path));
     let mut place = table;

@@ -303,7 +303,7 @@ fn expected(what: &dyn Expected) -> String {
     let what = what.to_string();
     let up_to = |least: &str, most: &str| format!("{WHOLE} from {least} to {most}");
     match what.as_str() {
-        "u64" | "usize" | "u128" => format!("{WHOLE}, 0 or more"),
+        "u64" | "usize" | "u128" => format!("{WHOLE} that is not negative"),
         "u32" => up_to("0", "4294967295"),
         "u16" => up_to("0", "65535"),
         "u8" => up_to("0", "255"),
@@ -913,12 +913,12 @@ mod tests {
             (
                 "train.epochs = \"many\"",
                 "train.epochs: \"many\" is a string",
-                "give a whole number, 0 or more, such as 50",
+                "give a whole number that is not negative, such as 50",
             ),
             (
                 "train.epochs = 1.5",
                 "train.epochs: 1.5 is not a whole number",
-                "give a whole number, 0 or more, such as 50",
+                "give a whole number that is not negative, such as 50",
             ),
             (
                 "train.rate = true",
@@ -943,7 +943,7 @@ mod tests {
             (
                 "train.widths = [5, \"x\"]",
                 "train.widths[1]: \"x\" is a string",
-                "give a whole number, 0 or more, such as 128",
+                "give a whole number that is not negative, such as 128",
             ),
             (
                 "name = 5",
@@ -969,7 +969,7 @@ mod tests {
             (
                 "train.average.every = \"x\"",
                 "train.average.every: \"x\" is a string",
-                "give a whole number, 0 or more, such as 1",
+                "give a whole number that is not negative, such as 1",
             ),
             (
                 "train.groups = [{ pattern = \"a\" }, { pattern = 3 }]",
@@ -987,7 +987,7 @@ mod tests {
             (
                 "train.epochs = -5",
                 "train.epochs: -5 is out of range",
-                "give a whole number, 0 or more, such as 50",
+                "give a whole number that is not negative, such as 50",
             ),
             (
                 "train.small = 256",
@@ -1050,7 +1050,7 @@ mod tests {
             (
                 "train.rule.between = { first = 1, last = \"x\" }",
                 "train.rule.between.last: \"x\" is a string",
-                "give a whole number, 0 or more, such as 1",
+                "give a whole number that is not negative, such as 1",
             ),
         ] {
             assert_eq!(refusal(text), (problem.into(), remedy.into()));

@@ -6,8 +6,7 @@ use std::io::ErrorKind;
 use smallvit::Error;
 
 /// The flags that set the values which errors name.
-const FLAGS: [(&str, &str); 5] = [
-    ("model", "--model"),
+const FLAGS: [(&str, &str); 4] = [
     ("recipe", "--recipe"),
     ("setting", "--set"),
     ("device", "--device"),

@@ -150,7 +150,7 @@ impl RecipeOptions {
     pub fn load(&self, data: Option<&str>) -> Result<Recipe> {
         let name = match (&self.recipe, data) {
             (Some(name), _) => name,
-            // The seed's own data with the seed's own recipe.
+            // The Keras example's own data with its own recipe.
             (None, Some("cifar100" | "cifar10")) => "keras-2022",
             (None, _) => "quickstart",
         };

@@ -255,13 +255,13 @@ impl FromStr for Spec {
             return Ok(Self::Named(set));
         }
         let names = Set::ALL.map(Set::name).join(", ");
-        let list = format!("the data sets are {names}, and folder:PATH for your own images");
+        let list = format!("The data sets are {names}, and folder:PATH for your own images");
         let remedy = match did_you_mean(text) {
             Some(guess) => format!("did you mean {guess}? {list}"),
             None => list,
         };
         let problem = format!("there is none named {text:?}");
-        Err(Error::recipe("data set", problem, remedy))
+        Err(Error::recipe("data.set", problem, remedy))
     }
 }
 

@@ -86,6 +86,11 @@ struct Read {
     variance: Vec<f32>,
 }
 
+/// What is wrong, and what to do about it.
+fn whole(error: Error) -> String {
+    format!("{error}; {}", error.remedy())
+}
+
 impl TryFrom<Read> for ModelInfo {
     type Error = String;
 
@@ -95,10 +100,10 @@ impl TryFrom<Read> for ModelInfo {
             return Err(problem);
         }
         if read.schema == 1 {
-            migrate::upgrade_model(&mut config).map_err(|error| error.to_string())?;
+            migrate::upgrade_model(&mut config).map_err(whole)?;
         }
-        let config = ModelConfig::read(Value::Table(config), "model", &Table::new())
-            .map_err(|error| error.to_string())?;
+        let config =
+            ModelConfig::read(Value::Table(config), "model", &Table::new()).map_err(whole)?;
         Ok(Self {
             config,
             input: read.input,

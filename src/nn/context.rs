@@ -110,6 +110,13 @@ impl Context {
         self.trains
     }
 
+    /// Notes that a layer is computed by composed operations, once for each micro-batch.
+    pub(super) fn note_use(&self, layer: &str) {
+        if self.trains {
+            self.step.note_use(self.first_image(), layer);
+        }
+    }
+
     /// The place of the first image in the step's batch.
     pub(super) fn first_image(&self) -> usize {
         self.random.map_or(0, |masks| masks.first_image)

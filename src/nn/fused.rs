@@ -85,7 +85,10 @@ impl Reveal for Flex {
 /// the kernels run, else composed.
 pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) -> Tensor<3> {
     if !context.fuses(&x) {
-        return layers.iter().fold(x, |x, layer| layer.composed(x, context));
+        return layers.iter().fold(x, |x, layer| {
+            context.note_use(layer.path());
+            layer.composed(x, context)
+        });
     }
     let images = x.dims()[0];
     // All that the operations are made of, but for the model itself.

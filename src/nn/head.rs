@@ -79,6 +79,7 @@ impl Head {
     fn dense(&self, dense: &Dense, x: Tensor<2>, name: &str, context: &Context) -> Tensor<2> {
         let precision = context.precision();
         if !context.fuses(&x) {
+            context.note_use(name);
             dense.forward(x)
         } else if context.trains() {
             let place = (name.to_owned(), context.first_image());

@@ -1,7 +1,7 @@
-//! What the micro-batches of one training step share: weights made ready once, and the gradients
+//! What the micro-batches of one training step share: weights prepared once, and the gradients
 //! that the kernels hand out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -64,7 +64,9 @@ pub struct Step {
     chains: Mutex<HashMap<String, Arc<Prepared>>>,
     /// Gradients by the first image of the micro-batch they come from.
     gradients: Mutex<HashMap<usize, KernelGradients>>,
-    /// Parameters that a micro-batch would have had two gradients for.
+    /// Layers that a micro-batch, by its first image, went through by composed operations.
+    uses: Mutex<HashSet<(usize, String)>>,
+    /// Parameters, or layers, that a micro-batch would have had two gradients for.
     twice: Mutex<Vec<String>>,
     deferred: Deferred,
 }
@@ -79,6 +81,14 @@ impl Step {
         let chain = Arc::new(make());
         chains.insert(key.to_owned(), chain.clone());
         chain
+    }
+
+    /// Notes that the micro-batch that begins with this image goes through a layer by composed
+    /// operations, whose gradients Burn would add up without a word.
+    pub(super) fn note_use(&self, first_image: usize, layer: &str) {
+        if !held(&self.uses).insert((first_image, layer.to_owned())) {
+            held(&self.twice).push(layer.to_owned());
+        }
     }
 
     /// Hands over a parameter's gradient of the micro-batch that begins with this image.

@@ -3,11 +3,11 @@
 //!
 //! ```toml
 //! [[train.groups]]
-//! pattern = "position_embedding"
+//! pattern = "sequence.position"
 //! decay = 0.0
 //!
 //! [[train.groups]]
-//! pattern = "block*.attention.tau"
+//! pattern = "blocks.*.attention.temperature"
 //! rate = 0.1
 //! ```
 //!
@@ -19,9 +19,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::gradients::Parameter;
+use super::gradients::{Parameter, parameters};
 use super::optimizer::DecayOn;
 use crate::error::{Error, Result};
+use crate::models::{Model, ModelConfig};
 
 /// A group of parameters; an entry of `train.groups`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +80,15 @@ pub struct Scale {
 
 /// The scales of each of a model's parameters, by name.
 pub type Scales = BTreeMap<String, Scale>;
+
+/// The parameters that a recipe's groups may speak of: those of its model with both of the paper's
+/// ideas. Their names depend neither on channels and classes nor on first values.
+pub fn known(model: &ModelConfig) -> Result<Vec<Parameter>> {
+    let mut config = model.clone();
+    config.spt |= config.patch_size() > 1;
+    config.lsa = true;
+    parameters(&Model::blank(&config, 3, 2, &super::device::cpu()))
+}
 
 /// Finds each parameter's group. A pattern that would change nothing of all that are `known` to the
 /// recipe, because it matches none or only those of groups before it, is refused: those of the

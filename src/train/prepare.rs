@@ -1,4 +1,4 @@
-//! A data set made ready for a recipe: what is trained on, validated on and tested on.
+//! A data set prepared for a recipe: what is trained on, validated on and tested on.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use smallvit_kernels::matrix::Precision;
 use toml::{Table, Value};
 
 use super::average::AverageRecipe;
-use super::groups::GroupRecipe;
+use super::groups::{self, GroupRecipe};
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
@@ -235,6 +235,13 @@ impl Recipe {
         for setting in settings {
             settings::set(&mut table, setting)?;
         }
+        if table.contains_key("schema") {
+            return Err(Error::recipe(
+                "schema",
+                "it is the version of a file, and cannot be set",
+                "leave it out",
+            ));
+        }
         migrate::refuse_old_fields(&table)?;
         Self::read(table)
     }
@@ -426,6 +433,10 @@ impl Recipe {
         for (number, group) in train.groups.iter().enumerate() {
             group.check(number)?;
         }
+        if !train.groups.is_empty() {
+            let known = groups::known(&self.model)?;
+            groups::resolve(&train.groups, train.decay_on, &known, &known)?;
+        }
         if let Some(average) = &train.average {
             average.check()?;
         }
@@ -501,6 +512,7 @@ mod tests {
         for (name, text) in BUILT_IN {
             let recipe = load(name, &[]).unwrap();
             assert_eq!(recipe.name, name);
+            assert!(text.contains("\nschema = 2\n"), "{name} has its schema");
             assert!(
                 text.starts_with("# "),
                 "{name} opens with its documentation"

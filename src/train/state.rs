@@ -136,11 +136,7 @@ pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<AdamW> {
     let scales = if train.groups.is_empty() {
         groups::resolve(&[], train.decay_on, &own, &own)?
     } else {
-        // The same sizes with both of the paper's ideas; names do not depend on channels, classes
-        // and first values.
-        let mut config = recipe.model.clone();
-        (config.spt, config.lsa) = (true, true);
-        let known = parameters(&Model::blank(&config, 3, 2, &super::device::cpu()))?;
+        let known = groups::known(&recipe.model)?;
         groups::resolve(&train.groups, train.decay_on, &own, &known)?
     };
     Ok(AdamW::new(recipe.adamw(), scales))

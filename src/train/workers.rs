@@ -347,3 +347,48 @@ impl MapParameter for OwnLeaves {
         value.autodiff().require_grad()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::augment::Targets;
+    use crate::train::{device, testing};
+
+    #[test]
+    fn a_weight_that_is_used_twice_is_named() {
+        let recipe = testing::recipe();
+        let data = testing::prepared(&recipe);
+        let model = data.info.init(1, &device::cpu());
+        let images = || Tensor::<4>::ones([2, 8, 8, 3], &device::cpu()).autodiff();
+        let targets = Targets::Hard(vec![0, 1]);
+        let workers = || Workers::new(1, 2, device::cpu()).unwrap();
+        for workers in [workers(), workers().composed()] {
+            let times = |times: usize, encoder: bool| {
+                workers.gradients(
+                    &model,
+                    2,
+                    |first| Context::training(1, 0, first),
+                    |model, context, first, count| {
+                        let mut x = model.embed(images().narrow(0, 0, count), context);
+                        for _ in 0..if encoder { times } else { 1 } {
+                            x = model.encode(x, context);
+                        }
+                        let mut logits = model.classify(x.clone(), context);
+                        for _ in 1..if encoder { 1 } else { times } {
+                            logits = logits + model.classify(x.clone(), context);
+                        }
+                        let targets = targets.slice(first, count);
+                        (cross_entropy(logits, &targets, 0.0), ())
+                    },
+                    |_, ()| (),
+                )
+            };
+            assert!(times(1, true).is_ok());
+            let error = times(2, true).unwrap_err();
+            assert!(error.to_string().contains("used twice"), "{error}");
+            assert!(error.to_string().starts_with("blocks.0."), "{error}");
+            let error = times(2, false).unwrap_err();
+            assert!(error.to_string().contains("used twice"), "{error}");
+        }
+    }
+}

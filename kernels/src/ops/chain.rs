@@ -13,7 +13,7 @@ pub struct Chain {
     sizes: Vec<Sizes>,
 }
 
-/// The parameters of a chain's operations, made ready for one direction.
+/// The parameters of a chain's operations, prepared for one direction.
 #[derive(Debug)]
 pub struct ChainWeights(Vec<Weights>);
 
@@ -79,7 +79,7 @@ impl Chain {
         self.ops.iter().map(|op| op.macs()).sum()
     }
 
-    /// The parameters, all operations' one after another, made ready for one direction. Panics where
+    /// The parameters, all operations' one after another, prepared for one direction. Panics where
     /// they are not as many, or not as long, as the operations say.
     pub fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> ChainWeights {
         let mut values = values.into_iter();

@@ -121,7 +121,7 @@ pub trait ImageOp: Debug + Send + Sync {
     /// Multiplications of one image's forward pass, in all matrix products.
     fn macs(&self) -> u64;
 
-    /// The parameters made ready for many images in one direction.
+    /// The parameters prepared for many images in one direction.
     fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> Weights;
 
     /// One image: `x` → `y`. What the backward pass needs is left in `kept`. Without `keys`

@@ -1,4 +1,4 @@
-//! Parameters made ready for many images: packed once, shared by all threads.
+//! Parameters prepared for many images: packed once, shared by all threads.
 
 use std::fmt;
 use std::sync::Arc;
