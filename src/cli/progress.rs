@@ -61,20 +61,20 @@ impl Observer for Progress {
         };
         if matches!(self.how, How::Live | How::Plain) {
             eprintln!(
-                "{}: {} parameters, {} epochs of {} steps{go_on}",
+                "{}: {} parameters, {} of {}{go_on}",
                 self.label,
                 table::count(begin.model.parameters()),
-                self.epochs,
-                self.steps
+                table::counted(self.epochs, "epoch"),
+                table::counted(self.steps, "step")
             );
         }
         if self.verbose && matches!(self.how, How::Live | How::Plain) {
             let macs = begin.model.macs();
             eprintln!(
-                "{}: {:.1} million multiplications and additions an image forward, {:.2} Tflop a step",
+                "{}: {:.1} million multiplications and additions an image forward, {:.1} Gflop a step",
                 self.label,
                 macs as f64 / 1e6,
-                6e-12 * macs as f64 * begin.recipe.train.batch as f64
+                6e-9 * macs as f64 * begin.recipe.train.batch as f64
             );
             let by = begin.model.computed_by(begin.device, false);
             eprintln!(

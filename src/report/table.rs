@@ -114,6 +114,17 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// A number of things, the word in the plural where they are not one.
+///
+/// ```
+/// use smallvit::report::table::counted;
+/// assert_eq!([counted(1, "epoch"), counted(2_000, "step")], ["1 epoch", "2,000 steps"]);
+/// ```
+pub fn counted(number: u64, word: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {word}{plural}", count(number))
+}
+
 /// A time span given in seconds, to about three digits: `812 ms`, `3.21 s`, `4 min 12 s`,
 /// `2 h 05 min`.
 ///

@@ -350,16 +350,25 @@ impl Recipe {
     pub fn check(&self) -> Result<()> {
         self.model.check()?;
         self.augment.check()?;
+        self.check_ranges()?;
+        self.check_shares()?;
+        self.check_groups()?;
+        if let Some(average) = &self.train.average {
+            average.check()?;
+        }
+        self.check_warmup()
+    }
+
+    /// Numbers, each by itself.
+    fn check_ranges(&self) -> Result<()> {
         let train = &self.train;
-        let refuse =
-            |field: &str, problem: String, remedy: &str| Err(Error::recipe(field, problem, remedy));
         for (field, value) in [
             ("train.epochs", train.epochs),
             ("train.batch", train.batch as u64),
             ("train.micro_batch", train.micro_batch as u64),
         ] {
             if value == 0 {
-                return refuse(field, "it is 0".into(), "choose 1 or more");
+                return Err(Error::recipe(field, "it is 0", "choose 1 or more"));
             }
         }
         for (field, value, above_zero, most) in [
@@ -402,6 +411,12 @@ impl Recipe {
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Numbers that are shares of one, and what must be left to choose and to test on.
+    fn check_shares(&self) -> Result<()> {
+        let train = &self.train;
         for (field, value) in [
             ("train.beta1", train.beta1),
             ("train.beta2", train.beta2),
@@ -410,11 +425,11 @@ impl Recipe {
             ("data.test", self.data.test),
         ] {
             if !(0.0..1.0).contains(&value) {
-                return refuse(
+                return Err(Error::recipe(
                     field,
                     format!("{value} is out of range"),
                     "choose 0 or more, and less than 1",
-                );
+                ));
             }
         }
         if self.data.validation == 0.0 || self.data.test == 0.0 {
@@ -423,13 +438,17 @@ impl Recipe {
             } else {
                 "data.validation"
             };
-            return refuse(
+            return Err(Error::recipe(
                 empty,
-                "nothing would be held out, so no epoch could be chosen without the test images"
-                    .into(),
+                "nothing would be held out, so no epoch could be chosen without the test images",
                 "keep both data.validation and data.test above 0, for example 0.1",
-            );
+            ));
         }
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<()> {
+        let train = &self.train;
         for (number, group) in train.groups.iter().enumerate() {
             group.check(number)?;
         }
@@ -437,9 +456,11 @@ impl Recipe {
             let known = groups::known(&self.model)?;
             groups::resolve(&train.groups, train.decay_on, &known, &known)?;
         }
-        if let Some(average) = &train.average {
-            average.check()?;
-        }
+        Ok(())
+    }
+
+    fn check_warmup(&self) -> Result<()> {
+        let train = &self.train;
         let most = train.epochs as f64 * train.schedule_length.min(1.0);
         if train.schedule == ScheduleKind::WarmupCosine && train.warmup_epochs > most {
             return Err(Error::recipe(
