@@ -401,21 +401,21 @@ fn model_equals_the_papers(name: &str, spt: bool) {
         targets: fixture.labels.clone().into(),
     };
     let composed = Workers::new(1, 2, device).unwrap().composed();
-    // A temperature's gradient is a sum of thousands of numbers that nearly cancel, which Burn adds one
-    // after another.
-    for (how, workers, tolerance) in [("kernels", workers, tight), ("composed", composed, 1e-4)] {
+    for (how, workers) in [("kernels", workers), ("composed", composed)] {
         let outcome = workers.train(&model, &batch, shape, 0.0, 0, 0).unwrap();
         let loss = fixture.get("loss");
         assert_close(how, &[outcome.loss as f32], loss, tight);
         assert_eq!(outcome.gradients.len(), expected.len());
         for (name, expected) in &expected {
             let found = Array::of(outcome.gradients[name.as_str()].clone()).values;
-            assert_close(
-                &format!("{how} {name}"),
-                &found,
-                &expected.values,
-                tolerance,
-            );
+            // A temperature's is a sum of thousands of numbers that nearly cancel, which Burn adds one
+            // after another.
+            let tolerance = match (how, name.ends_with("temperature")) {
+                ("composed", true) => 1e-4,
+                _ => tight,
+            };
+            let what = format!("{how} {name}");
+            assert_close(&what, &found, &expected.values, tolerance);
         }
     }
 }

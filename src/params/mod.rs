@@ -238,19 +238,6 @@ fn is_family(container: &str) -> bool {
     container.starts_with("Enum:")
 }
 
-/// The names of all parameters, in the order of the model.
-pub fn names(model: &Model) -> Vec<String> {
-    struct Collect(Vec<String>);
-    impl EachParameter for Collect {
-        fn visit<const D: usize>(&mut self, name: &str, _: Tensor<D>) {
-            self.0.push(name.into());
-        }
-    }
-    let mut collect = Collect(vec![]);
-    for_each(model, &mut collect);
-    collect.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -56,50 +56,22 @@ impl Prepared {
         let classes = dataset.classes.len();
         let seed = recipe.train.seed;
         let whole = Arc::new(dataset.train);
-        let all = |split: &Split| (0..split.len() as u32).collect::<Vec<_>>();
-
-        let (mut samples, test) = match dataset.test {
-            Some(test) => {
-                let samples = all(&test);
-                let split = Arc::new(test);
-                (all(&whole), Subset { split, samples })
-            }
+        let all = everything(&whole);
+        let (samples, test) = match dataset.test {
+            Some(test) => (all, entire(test)),
             None => {
-                let labels = &whole.labels;
-                let (rest, samples) =
-                    split::hold_out(labels, classes, recipe.data.test, Method::Stratified, seed)
-                        .map_err(named("data.test"))?;
-                let split = whole.clone();
-                (rest, Subset { split, samples })
+                let part = (recipe.data.test, Method::Stratified, seed);
+                hold_out(&whole, &all, classes, part).map_err(named("data.test"))?
             }
         };
         let statistics = Statistics::of_subset(&whole.images, &samples);
-        let validation = match dataset.validation {
-            Some(validation) => {
-                let samples = all(&validation);
-                let split = Arc::new(validation);
-                Subset { split, samples }
-            }
+        let (samples, validation) = match dataset.validation {
+            Some(validation) => (samples, entire(validation)),
             None => {
-                let method = recipe.data.holdout;
-                let labels: Vec<u32> = samples
-                    .iter()
-                    .map(|&sample| whole.labels[sample as usize])
-                    .collect();
-                let fraction = recipe.data.validation;
                 // Another stream than the test's, so that the two choices are unrelated.
-                let (rest, held) =
-                    split::hold_out(&labels, classes, fraction, method, seed.wrapping_add(1))
-                        .map_err(named("data.validation"))?;
-                let pick = |numbers: Vec<u32>| -> Vec<u32> {
-                    numbers.into_iter().map(|n| samples[n as usize]).collect()
-                };
-                let held = pick(held);
-                samples = pick(rest);
-                Subset {
-                    split: whole.clone(),
-                    samples: held,
-                }
+                let seed = seed.wrapping_add(1);
+                let part = (recipe.data.validation, recipe.data.holdout, seed);
+                hold_out(&whole, &samples, classes, part).map_err(named("data.validation"))?
             }
         };
         let images = &whole.images;
@@ -127,6 +99,36 @@ impl Prepared {
     pub fn preprocess(&self) -> Arc<Preprocess> {
         Arc::new(self.info.preprocess())
     }
+}
+
+/// The numbers of all samples.
+fn everything(split: &Split) -> Vec<u32> {
+    (0..split.len() as u32).collect()
+}
+
+/// A split as a subset of itself.
+fn entire(split: Split) -> Subset {
+    let samples = everything(&split);
+    let split = Arc::new(split);
+    Subset { split, samples }
+}
+
+/// Divides samples of a split by a fraction, a method and a seed: what stays, and what is held out.
+fn hold_out(
+    split: &Arc<Split>,
+    samples: &[u32],
+    classes: usize,
+    (fraction, method, seed): (f64, Method, u64),
+) -> Result<(Vec<u32>, Subset)> {
+    let label = |&sample: &u32| split.labels[sample as usize];
+    let labels: Vec<u32> = samples.iter().map(label).collect();
+    let (rest, held) = split::hold_out(&labels, classes, fraction, method, seed)?;
+    let pick = |numbers: Vec<u32>| numbers.into_iter().map(|n| samples[n as usize]).collect();
+    let held = Subset {
+        split: split.clone(),
+        samples: pick(held),
+    };
+    Ok((pick(rest), held))
 }
 
 /// A hold-out's error, under the name of the recipe's field.
