@@ -13,7 +13,6 @@
 //! others, *Swin Transformer*, arXiv 2103.14030, equation 4); towards and from a class token there
 //! is none.
 
-use burn::backend::DispatchTensor;
 use burn::module::{Module, Param};
 use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
 use smallvit_kernels::attention::{Attention, Position};
@@ -24,7 +23,7 @@ use smallvit_kernels::ops::attention as kernel;
 
 use super::basic::{Dense, LayerNorm};
 use super::residual::{self, ResidualConfig};
-use super::{Context, Layer, value};
+use super::{Context, Layer, NamedValue, value};
 use crate::params::init::{Distribution, Initialiser};
 
 /// What a masked score becomes: so low that its probability is exactly 0, yet finite.
@@ -207,18 +206,22 @@ impl Layer for AttentionResidual {
         })
     }
 
-    fn parameters(&self) -> Vec<DispatchTensor> {
+    fn parameters(&self) -> Vec<NamedValue> {
         let mut all = vec![
-            value(&self.norm.gamma),
-            value(&self.norm.beta),
-            value(&self.qkv.kernel),
+            value("norm.gamma", &self.norm.gamma),
+            value("norm.beta", &self.norm.beta),
+            value("qkv.kernel", &self.qkv.kernel),
         ];
-        all.extend(self.qkv.bias.as_ref().map(value));
-        all.extend(self.temperature.as_ref().map(value));
-        all.extend(self.relative_position.as_ref().map(value));
-        all.push(value(&self.output.kernel));
-        all.extend(self.output.bias.as_ref().map(value));
-        all.extend(self.layer_scale.as_ref().map(value));
+        all.extend(self.qkv.bias.as_ref().map(|p| value("qkv.bias", p)));
+        all.extend(self.temperature.as_ref().map(|p| value("temperature", p)));
+        all.extend(
+            self.relative_position
+                .as_ref()
+                .map(|p| value("relative_position", p)),
+        );
+        all.push(value("output.kernel", &self.output.kernel));
+        all.extend(self.output.bias.as_ref().map(|p| value("output.bias", p)));
+        all.extend(self.layer_scale.as_ref().map(|p| value("layer_scale", p)));
         all
     }
 

@@ -7,7 +7,6 @@
 
 use std::ops::Range;
 
-use burn::backend::DispatchTensor;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
@@ -16,7 +15,7 @@ use smallvit_kernels::ops::ImageOp;
 use smallvit_kernels::ops::embedding as kernel;
 
 use super::basic::{Dense, LayerNorm};
-use super::{Context, Layer, value};
+use super::{Context, Layer, NamedValue, value};
 use crate::params::init::{Distribution, Initialiser};
 
 /// The names of the shifts in the order of their channels; the image itself comes before them.
@@ -106,13 +105,21 @@ impl Layer for Embedding {
         })
     }
 
-    fn parameters(&self) -> Vec<DispatchTensor> {
+    fn parameters(&self) -> Vec<NamedValue> {
         let mut all = vec![];
         if let Some(norm) = &self.norm {
-            all.extend([value(&norm.gamma), value(&norm.beta)]);
+            all.extend([
+                value("norm.gamma", &norm.gamma),
+                value("norm.beta", &norm.beta),
+            ]);
         }
-        all.push(value(&self.projection.kernel));
-        all.extend(self.projection.bias.as_ref().map(value));
+        all.push(value("projection.kernel", &self.projection.kernel));
+        all.extend(
+            self.projection
+                .bias
+                .as_ref()
+                .map(|p| value("projection.bias", p)),
+        );
         all
     }
 

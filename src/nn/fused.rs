@@ -20,6 +20,7 @@ use burn::backend::{
 };
 use burn::tensor::{Device, Shape, Tensor, TensorData};
 use rayon::prelude::*;
+use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::{Chain, ChainWeights, Direction, Stage, Values};
 
 use super::buffer::Buffer;
@@ -94,23 +95,9 @@ pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) ->
     // All that the operations are made of, but for the model itself.
     let paths: Vec<&str> = layers.iter().map(|layer| layer.path()).collect();
     let key = format!("{} in {}", paths.join(", "), context.precision());
-    let prepared = context.step().chain(&key, || {
-        let ops = layers
-            .iter()
-            .map(|layer| layer.operation(context.precision()));
-        let chain = Chain::new(ops.collect());
-        let full = |layer: &&dyn Layer, leaf: &str| format!("{}.{leaf}", layer.path());
-        let parameters = layers.iter().zip(chain.parameters());
-        let parameters = parameters
-            .flat_map(|(layer, all)| all.into_iter().map(move |one| full(layer, one.name)))
-            .collect();
-        let sites = layers.iter().zip(chain.sites());
-        let sites = sites
-            .flat_map(|(layer, all)| all.iter().map(move |one| full(layer, one)))
-            .collect();
-        let values = layers.iter().flat_map(|layer| layer.parameters());
-        Prepared::new(chain, values.map(hold).collect(), parameters, sites)
-    });
+    let prepared = context
+        .step()
+        .chain(&key, || prepare(layers, context.precision()));
     let keys = keys(&prepared.sites, images, context);
     // A node of the graph has a tracked parent, or no backward pass: images, which have no
     // gradient, are leaves.
@@ -129,6 +116,24 @@ pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) ->
     };
     let y = <Dispatch as ImageChain>::image_chain(x.into_dispatch(), call);
     Tensor::from_dispatch(y)
+}
+
+/// The layers' operations as a chain, with their parameters' values and all full names.
+fn prepare(layers: &[&dyn Layer], precision: Precision) -> Prepared {
+    let ops = layers.iter().map(|layer| layer.operation(precision));
+    let chain = Chain::new(ops.collect());
+    let (mut names, mut values, mut sites) = (vec![], vec![], vec![]);
+    for ((layer, specs), of_layer) in layers.iter().zip(chain.parameters()).zip(chain.sites()) {
+        let full = |leaf: &str| format!("{}.{leaf}", layer.path());
+        let own = layer.parameters();
+        // Two of one shape in each other's places would train, wrongly.
+        let order = own.iter().map(|(name, _)| *name);
+        assert!(order.eq(specs.iter().map(|spec| spec.name)));
+        names.extend(own.iter().map(|(name, _)| full(name)));
+        values.extend(own.into_iter().map(|(_, value)| hold(value)));
+        sites.extend(of_layer.iter().map(|site| full(site)));
+    }
+    Prepared::new(chain, values, names, sites)
 }
 
 /// Of each image, the keys of all sites; none where nothing is dropped.

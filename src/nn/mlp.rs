@@ -3,7 +3,6 @@
 //! MLP(n) = dense, GELU, dropout, dense, dropout (Dosovitskiy and others, arXiv 2010.11929, section
 //! 3.1); the Keras example puts a GELU after the second layer, too.
 
-use burn::backend::DispatchTensor;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use smallvit_kernels::dropout::Rate;
@@ -13,7 +12,7 @@ use smallvit_kernels::ops::mlp as kernel;
 
 use super::basic::{Dense, LayerNorm, gelu};
 use super::residual::{self, ResidualConfig};
-use super::{Context, Layer, value};
+use super::{Context, Layer, NamedValue, value};
 use crate::params::init::{Distribution, Initialiser};
 
 /// What an MLP is told.
@@ -87,16 +86,16 @@ impl Layer for MlpResidual {
         })
     }
 
-    fn parameters(&self) -> Vec<DispatchTensor> {
+    fn parameters(&self) -> Vec<NamedValue> {
         let mut all = vec![
-            value(&self.norm.gamma),
-            value(&self.norm.beta),
-            value(&self.hidden.kernel),
+            value("norm.gamma", &self.norm.gamma),
+            value("norm.beta", &self.norm.beta),
+            value("hidden.kernel", &self.hidden.kernel),
         ];
-        all.extend(self.hidden.bias.as_ref().map(value));
-        all.push(value(&self.output.kernel));
-        all.extend(self.output.bias.as_ref().map(value));
-        all.extend(self.layer_scale.as_ref().map(value));
+        all.extend(self.hidden.bias.as_ref().map(|p| value("hidden.bias", p)));
+        all.push(value("output.kernel", &self.output.kernel));
+        all.extend(self.output.bias.as_ref().map(|p| value("output.bias", p)));
+        all.extend(self.layer_scale.as_ref().map(|p| value("layer_scale", p)));
         all
     }
 

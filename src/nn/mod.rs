@@ -54,14 +54,17 @@ pub trait Layer {
     /// The kernel that serves it on the CPU.
     fn operation(&self, precision: Precision) -> Box<dyn ImageOp>;
 
-    /// Its parameters' values, in the operation's order.
-    fn parameters(&self) -> Vec<DispatchTensor>;
+    /// Its parameters' values, with the names that the operation has for them, in its order.
+    fn parameters(&self) -> Vec<NamedValue>;
 
     /// By the backend's own operations.
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3>;
 }
 
+/// The leaf of a parameter's name, and its value.
+pub type NamedValue = (&'static str, DispatchTensor);
+
 /// A parameter's value outside of any graph.
-fn value<const D: usize>(param: &Param<Tensor<D>>) -> DispatchTensor {
-    param.val().without_autodiff().into_dispatch()
+fn value<const D: usize>(name: &'static str, param: &Param<Tensor<D>>) -> NamedValue {
+    (name, param.val().without_autodiff().into_dispatch())
 }

@@ -1,7 +1,6 @@
 //! The classifier's input: the encoder's tokens, layer-normalised, then all of them, the class
 //! token, or their mean.
 
-use burn::backend::DispatchTensor;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use smallvit_kernels::matrix::Precision;
@@ -9,7 +8,7 @@ use smallvit_kernels::ops::ImageOp;
 use smallvit_kernels::ops::pooling as kernel;
 
 use super::basic::LayerNorm;
-use super::{Context, Layer, value};
+use super::{Context, Layer, NamedValue, value};
 use crate::params::init::Initialiser;
 
 pub use smallvit_kernels::ops::pooling::Pool;
@@ -54,8 +53,11 @@ impl Layer for Pooling {
         })
     }
 
-    fn parameters(&self) -> Vec<DispatchTensor> {
-        vec![value(&self.norm.gamma), value(&self.norm.beta)]
+    fn parameters(&self) -> Vec<NamedValue> {
+        vec![
+            value("norm.gamma", &self.norm.gamma),
+            value("norm.beta", &self.norm.beta),
+        ]
     }
 
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3> {

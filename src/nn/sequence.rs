@@ -3,14 +3,13 @@
 //! Both are learned (Dosovitskiy and others, arXiv 2010.11929, equation 1); the class token is
 //! left out where the classifier takes all tokens.
 
-use burn::backend::DispatchTensor;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::ImageOp;
 use smallvit_kernels::ops::sequence as kernel;
 
-use super::{Context, Layer, value};
+use super::{Context, Layer, NamedValue, value};
 use crate::params::init::{Distribution, Initialiser};
 
 /// `[image, token, dim]` → `[image, token (+ 1), dim]`.
@@ -57,9 +56,9 @@ impl Layer for Sequence {
         })
     }
 
-    fn parameters(&self) -> Vec<DispatchTensor> {
-        let mut all = vec![value(&self.position)];
-        all.extend(self.class_token.as_ref().map(value));
+    fn parameters(&self) -> Vec<NamedValue> {
+        let mut all = vec![value("position", &self.position)];
+        all.extend(self.class_token.as_ref().map(|p| value("class_token", p)));
         all
     }
 
