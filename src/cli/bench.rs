@@ -27,6 +27,7 @@ use smallvit_kernels::matrix::{self, Precision};
 
 use super::hints;
 use super::options::{self, DeviceOption, PrecisionOption};
+use super::output;
 
 /// Time a training step and its parts, on made-up images.
 #[derive(Args)]
@@ -137,7 +138,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .iter()
             .map(|(name, time)| (name.to_string(), time.median.into()))
             .collect();
-        super::print(serde_json::json!({
+        output::print(serde_json::json!({
             "model": arguments.model, "recipe": recipe.name, "batch": recipe.train.batch,
             "threads": threads, "precision": precision.to_string(), "composed": arguments.composed, "inference": arguments.inference,
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
@@ -163,11 +164,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let mut rows = vec![row(what, &whole)];
     rows.extend(parts.iter().map(|(name, time)| row(name, time)));
-    super::print(table::plain(
+    output::print(table::plain(
         &["", "median", "min", "max", "of the whole"],
         &rows,
     ));
-    super::print(format!(
+    output::print(format!(
         "\n{} of {}, batch {}, {precision}, {threads} threads: {:.1} images/s, {gflops:.0} Gflop/s of the {ceiling:.0} \
          that products in cache reach here ({:.0} %){}",
         arguments.model,
@@ -180,7 +181,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             table::bytes(peak)
         )),
     ));
-    super::print(format!("computed {computed_by}"));
+    output::print(format!("computed {computed_by}"));
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use smallvit::{Error, Result};
 
 use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::output::note;
 use super::show::draw_patches;
 use super::train::{draw_curves, model_run, print_results};
 
@@ -74,7 +75,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let names = serde_json::json!(models).to_string();
     atomic::write(&folder.models(), names.as_bytes())?;
     if !run.quiet && !run.json {
-        eprintln!(
+        note!(
             "{}: {} to train on, {} to choose on, {} to test on; {} classes",
             prepared.name,
             prepared.train.samples.len(),

@@ -10,6 +10,7 @@ use smallvit::data::statistics::{Statistics, class_counts};
 use smallvit::report::table;
 
 use super::options::DataOptions;
+use super::output;
 
 /// List, fetch and inspect data sets.
 #[derive(Subcommand)]
@@ -61,8 +62,8 @@ pub fn run(command: Command) -> Result<()> {
                         .to_vec()
                 })
                 .collect();
-            super::print(table::plain(&["name", "what", "licence", "copy"], &rows));
-            super::print("\nfolder:PATH is a folder of class folders of PNG and JPEG pictures.");
+            output::print(table::plain(&["name", "what", "licence", "copy"], &rows));
+            output::print("\nfolder:PATH is a folder of class folders of PNG and JPEG pictures.");
             Ok(())
         }
         #[cfg(feature = "download")]
@@ -94,7 +95,7 @@ fn fetch(set: &str, mirror: Option<&str>) -> Result<()> {
         show_download(&bar, set.name(), done, total);
     })?;
     bar.finish_and_clear();
-    super::print(format!("{} is in {}", set.name(), path.display()));
+    output::print(format!("{} is in {}", set.name(), path.display()));
     Ok(())
 }
 
@@ -107,7 +108,7 @@ fn info(spec: &str, folder_size: usize, options: &DataOptions) -> Result<()> {
         let texts: Vec<String> = values.iter().map(|v| format!("{:.4}", v / by)).collect();
         texts.join(", ")
     };
-    super::print(format!(
+    output::print(format!(
         "{}: {}×{} pixels, {} channel(s), {} classes",
         dataset.name,
         images.height,
@@ -115,12 +116,12 @@ fn info(spec: &str, folder_size: usize, options: &DataOptions) -> Result<()> {
         images.channels,
         dataset.classes.len()
     ));
-    super::print(format!(
+    output::print(format!(
         "mean       {}   (of 0..1: {})",
         numbers(&statistics.mean, 1.0),
         numbers(&statistics.mean, 255.0)
     ));
-    super::print(format!(
+    output::print(format!(
         "deviation  {}   (of 0..1: {})",
         numbers(&deviation, 1.0),
         numbers(&deviation, 255.0)
@@ -147,6 +148,6 @@ fn info(spec: &str, folder_size: usize, options: &DataOptions) -> Result<()> {
         .iter()
         .map(|(_, split)| table::count(split.len() as u64));
     rows.push(std::iter::once("all".into()).chain(totals).collect());
-    super::print(table::plain(&header, &rows));
+    output::print(table::plain(&header, &rows));
     Ok(())
 }

@@ -16,6 +16,7 @@ use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
 use super::options::{self, DataOptions, DeviceOption};
+use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
 #[derive(Args)]
@@ -182,7 +183,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 })
             })
             .collect();
-        super::print(serde_json::json!({
+        output::print(serde_json::json!({
             "images": sums.images, "loss": means.loss, "top1": means.top1, "top5": means.top5,
             "classes": per_class, "confusion": confused,
         }));
@@ -206,11 +207,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 ]
             })
             .collect();
-        super::print(table::plain(
+        output::print(table::plain(
             &["class", "images", "top-1", "top-5", "precision"],
             &rows,
         ));
-        super::print(format!(
+        output::print(format!(
             "\n{} on {} images of {set}: loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
             info.config.name(),
             sums.images,
@@ -234,7 +235,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         &picture,
     )?);
     if !arguments.json {
-        super::print(format!("the confusion matrix is in {}", picture.display()));
+        output::print(format!("the confusion matrix is in {}", picture.display()));
     }
     Ok(())
 }
@@ -299,7 +300,7 @@ fn part(
             ));
         }
         (Part::Test, _) => {
-            eprintln!("{set} has no test images of its own and was not trained on: all are taken");
+            note!("{set} has no test images of its own and was not trained on: all are taken");
             dataset.train
         }
     };

@@ -9,6 +9,8 @@ use smallvit::params;
 use smallvit::train::device;
 use smallvit::{Error, Result};
 
+use super::output;
+
 /// Bring in a model from elsewhere.
 #[derive(Subcommand)]
 pub enum Command {
@@ -50,6 +52,6 @@ pub fn run(command: Command) -> Result<()> {
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
     let path = out.join("model.safetensors");
     models::file::save(&path, &info, &params::weights(&model), &[])?;
-    super::print(format!("{} is in {}", info.config.name(), path.display()));
+    output::print(format!("{} is in {}", info.config.name(), path.display()));
     Ok(())
 }

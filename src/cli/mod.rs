@@ -8,6 +8,7 @@ mod evaluate;
 mod hints;
 mod import;
 mod options;
+mod output;
 mod predict;
 mod progress;
 mod recipes;
@@ -19,7 +20,10 @@ use std::process::ExitCode;
 use std::sync::Once;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use smallvit::Error;
 use smallvit::report::picture::{Format, MissingLetters};
+
+use output::note;
 
 /// Train Vision Transformers from scratch on small image sets.
 ///
@@ -77,17 +81,22 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Arguments::command(), "smallvit", &mut script);
-            print(String::from_utf8_lossy(&script));
+            output::print(String::from_utf8_lossy(&script));
             Ok(())
         }
     };
-    match result {
+    let lost = |source| Error::Io {
+        action: "write",
+        path: "standard output".into(),
+        source,
+    };
+    match result.and_then(|()| output::lost().map_or(Ok(()), |error| Err(lost(error)))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("smallvit: {}", hints::message(&error));
+            note!("smallvit: {}", hints::message(&error));
             let remedy = hints::remedy(&error);
             if !remedy.is_empty() {
-                eprintln!("  {remedy}");
+                note!("  {remedy}");
             }
             ExitCode::from(error.exit_code())
         }
@@ -108,13 +117,6 @@ fn picture_file(name: &str) -> Result<PathBuf, String> {
 fn tell_missing(missing: &MissingLetters) {
     static TOLD: Once = Once::new();
     if !missing.is_empty() {
-        TOLD.call_once(|| eprintln!("smallvit: {missing}"));
+        TOLD.call_once(|| note!("smallvit: {missing}"));
     }
-}
-
-/// Prints to standard output. That its reader has gone (`smallvit recipes | head -1`) is no
-/// error.
-fn print(text: impl std::fmt::Display) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{}", text.to_string().trim_end());
 }

@@ -16,6 +16,7 @@ use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
 
 use super::hints;
+use super::output::note;
 
 /// Where images come from.
 #[derive(Args, Clone)]
@@ -57,10 +58,10 @@ impl DataOptions {
         })?;
         bar.finish_and_clear();
         for skipped in dataset.skipped.iter().take(5) {
-            eprintln!("passed over {skipped}");
+            note!("passed over {skipped}");
         }
         if !dataset.skipped.is_empty() {
-            eprintln!(
+            note!(
                 "passed over {} files in all; --strict refuses such a folder",
                 dataset.skipped.len()
             );
@@ -310,13 +311,13 @@ pub fn stop_flag() -> Arc<AtomicBool> {
         None => {
             first = Some(Instant::now());
             set.store(true, Ordering::Relaxed);
-            eprintln!("\nfinishing the step and saving; once more to stop at once");
+            note!("\nfinishing the step and saving; once more to stop at once");
         }
         Some(first) if first.elapsed() < Duration::from_secs(1) => {}
         Some(_) => std::process::exit(130),
     };
     if ctrlc::set_handler(handler).is_err() {
-        eprintln!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
+        note!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
     }
     flag
 }

@@ -12,6 +12,7 @@ use smallvit::{Error, Result};
 
 use super::evaluate::Which;
 use super::options::{self, DeviceOption};
+use super::output;
 
 /// Say what is in pictures.
 #[derive(Args)]
@@ -72,15 +73,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "image": path, "likeliest": likeliest, "logits": logits,
             }));
         } else {
-            super::print(path.display());
+            output::print(path.display());
             for class in order {
                 let probability = table::percent(probabilities[class]);
-                super::print(format!("  {probability:>9}  {}", info.classes[class]));
+                output::print(format!("  {probability:>9}  {}", info.classes[class]));
             }
         }
     }
     if arguments.json {
-        super::print(serde_json::Value::from(documents));
+        output::print(serde_json::Value::from(documents));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use smallvit::train::state::Counters;
 use smallvit::train::step::StepOutcome;
 
 use super::options::RunOptions;
+use super::output::note;
 
 /// Tells of one model's run.
 pub struct Progress {
@@ -60,7 +61,7 @@ impl Observer for Progress {
             step => format!(", going on after step {step}"),
         };
         if matches!(self.how, How::Live | How::Plain) {
-            eprintln!(
+            note!(
                 "{}: {} parameters, {} of {}{go_on}",
                 self.label,
                 table::count(begin.model.parameters()),
@@ -70,16 +71,17 @@ impl Observer for Progress {
         }
         if self.verbose && matches!(self.how, How::Live | How::Plain) {
             let macs = begin.model.macs();
-            eprintln!(
+            note!(
                 "{}: {:.1} million multiplications and additions an image forward, {:.1} Gflop a step",
                 self.label,
                 macs as f64 / 1e6,
                 6e-9 * macs as f64 * begin.recipe.train.batch as f64
             );
             let by = begin.model.computed_by(begin.device, false);
-            eprintln!(
+            note!(
                 "{}: computed {by}, in {}",
-                self.label, begin.recipe.train.precision
+                self.label,
+                begin.recipe.train.precision
             );
         }
         Ok(())
@@ -116,11 +118,11 @@ impl Observer for Progress {
             How::Quiet => {}
             How::Json => {
                 let line = serde_json::json!({ "model": self.label, "epoch": epoch });
-                eprintln!("{line}");
+                note!("{line}");
             }
             How::Plain | How::Live => {
                 let (t, v) = (epoch.train, epoch.validation);
-                eprintln!(
+                note!(
                     "{} epoch {}/{}: {}, {:.0} images/s - loss {:.4}, top-1 {:.2} % - \
                      validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
                     self.label,

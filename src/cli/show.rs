@@ -18,6 +18,7 @@ use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
 use super::options::{self, DataOptions, RecipeOptions};
+use super::output;
 
 /// Draw what the program does to images and learning rates.
 #[derive(Subcommand)]
@@ -107,7 +108,7 @@ fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
         index,
         out,
     )?;
-    super::print(format!("{}: {title}", out.display()));
+    output::print(format!("{}: {title}", out.display()));
     Ok(())
 }
 
@@ -221,7 +222,7 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
     let title = format!("{} as {} augments it", dataset.name, recipe.name);
     let missing = sheet::draw_images(&title, &cells, VARIANTS + 1, (128 / size).max(1), out)?;
     super::tell_missing(&missing);
-    super::print(format!("{}: {title}", out.display()));
+    output::print(format!("{}: {title}", out.display()));
     Ok(())
 }
 
@@ -262,7 +263,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
     };
     super::tell_missing(&curves::draw(&figure, &arguments.out)?);
     let rates: Vec<f64> = (0..points).map(|i| rate(at(i))).collect();
-    super::print(ascii::sparkline(&rates, 60));
+    output::print(ascii::sparkline(&rates, 60));
     let rows: Vec<Vec<String>> = (0..=10)
         .map(|tenth| (steps - 1) * tenth / 10)
         .map(|step| {
@@ -274,7 +275,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
             ]
         })
         .collect();
-    super::print(table::plain(&["epoch", "step", "rate"], &rows));
-    super::print(format!("\nthe picture is in {}", arguments.out.display()));
+    output::print(table::plain(&["epoch", "step", "rate"], &rows));
+    output::print(format!("\nthe picture is in {}", arguments.out.display()));
     Ok(())
 }

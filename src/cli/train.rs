@@ -20,6 +20,7 @@ use smallvit::{Error, Result};
 
 use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::output;
 use super::progress::Progress;
 
 /// Train one model, or go on with a run.
@@ -227,7 +228,7 @@ pub fn draw_curves(
 /// The table of results, or the JSON.
 pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOptions) {
     if options.json {
-        super::print(serde_json::json!({ "models": results, "folder": folder.0 }));
+        output::print(serde_json::json!({ "models": results, "folder": folder.0 }));
         return;
     }
     let header = [
@@ -260,8 +261,8 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
             ]
         })
         .collect();
-    super::print(table::plain(&header, &rows));
-    super::print(format!(
+    output::print(table::plain(&header, &rows));
+    output::print(format!(
         "\nTest accuracies are of the epoch that was best on the validation images; the test \
          images were read once, at the end.\nThe run is in {0}; its curves are {0}/curves.png",
         folder.0.display()
