@@ -1,5 +1,11 @@
 //! The program from outside: what a person at the keyboard sees, and what is on disk afterwards.
 
+mod limits;
+mod output;
+mod pictures;
+mod readers;
+mod runs;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,0 +1,1 @@
+//! What is too large, too many or not a number is refused before any work.

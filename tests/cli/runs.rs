@@ -1,0 +1,1 @@
+//! Run folders: two at once, edited, damaged, out of room.
