@@ -85,6 +85,9 @@ impl Array {
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Array>;
 
+/// Lengths of each array's axes, by name.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
 /// Something done to every parameter, in the order of the model.
 pub trait EachParameter {
     /// Its name and value.
@@ -112,6 +115,31 @@ pub fn for_each(model: &Model, each: &mut impl EachParameter) {
         path: Path::default(),
         each,
     });
+}
+
+/// Every parameter's name and shape, in the order of the model. No value is asked for, so that a
+/// blank model stays blank.
+pub fn shapes(model: &Model) -> Vec<(String, Vec<usize>)> {
+    #[derive(Default)]
+    struct Visitor {
+        path: Path,
+        shapes: Vec<(String, Vec<usize>)>,
+    }
+    impl ModuleVisitor for Visitor {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, container: &str) {
+            self.path.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape().to_vec();
+            self.shapes.push((self.path.name(), shape));
+        }
+    }
+    let mut visitor = Visitor::default();
+    model.visit(&mut visitor);
+    visitor.shapes
 }
 
 /// A change to every parameter, in the order of the model.
