@@ -228,7 +228,7 @@ mod tests {
             ),
             (|_| {}, 1 << 21, "model.head: ", "fewer classes"),
             (
-                |c| (c.image_size, c.patch_size, c.pool) = (4096, 64, Pool::Mean),
+                |c| (c.image_size, c.patch_size, c.depth) = (4096, 64, 64),
                 2,
                 "model.image_size: ",
                 "MB of each image",

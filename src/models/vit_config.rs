@@ -150,6 +150,13 @@ impl VitConfig {
                 );
             }
         }
+        if self.head.len() > MOST_LAYERS {
+            return refuse(
+                "head",
+                format!("{} hidden layers are out of range", self.head.len()),
+                format!("give at most {MOST_LAYERS} widths; none is a classifier of one layer"),
+            );
+        }
         if self.head.iter().any(|&width| width == 0 || width > WIDEST) {
             return refuse(
                 "head",
@@ -255,6 +262,9 @@ impl VitConfig {
 
 /// Scores an image in one layer, of all heads: 2²⁸ are 1 GB.
 const MOST_SCORES: u128 = 1 << 28;
+
+/// The most hidden layers that a classifier has.
+const MOST_LAYERS: usize = 64;
 
 /// The widest dense layer that is built.
 const WIDEST: usize = 1 << 20;
