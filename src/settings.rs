@@ -38,7 +38,7 @@ pub fn set(table: &mut Table, setting: &str) -> Result<()> {
     if path.split('.').nth(DEEPEST).is_some() {
         return Err(Error::recipe(
             "setting",
-            format!("`{path}` is no field's path: it has more than {DEEPEST} parts"),
+            format!("its field's path has more than {DEEPEST} parts"),
             "write for example train.epochs=5",
         ));
     }
