@@ -2,7 +2,11 @@
 //!
 //! Every error is written for the person at the keyboard: what was wrong, where, and what to do.
 //! [`Error::remedy`] is the last part; the program prints it on a line of its own.
+//!
+//! A message may quote a file's own words: names of parameters, classes, fields. Whatever would
+//! move a terminal's cursor, colour it or turn text around is [escaped](printable) in it.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -72,7 +76,7 @@ pub enum Error {
         remedy: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", shown(path.display()), shown(source))]
     Io {
         /// A verb: "read", "write", "create".
         action: &'static str,
@@ -83,6 +87,37 @@ pub enum Error {
     },
 }
 
+/// A text as it can be put on a terminal: control characters, line breaks among them, and those that
+/// change the direction of writing become escapes, `\u{1b}`.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    fn harmful(c: char) -> bool {
+        c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    }
+    if !text.contains(harmful) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => safe.extend(c.escape_default()),
+            c if harmful(c) => safe.extend(c.escape_unicode()),
+            c => safe.push(c),
+        }
+    }
+    safe.into()
+}
+
+/// The same of anything that can be shown, and no more of it than anyone reads.
+fn shown(what: impl ToString) -> String {
+    /// Characters.
+    const LONGEST: usize = 4000;
+    let text = what.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", printable(&text[..end])),
+        None => printable(&text).into_owned(),
+    }
+}
+
 impl Error {
     /// An [`Error::Recipe`].
     pub fn recipe(
@@ -91,9 +126,9 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Recipe {
-            field: field.into(),
-            problem: problem.into(),
-            remedy: remedy.into(),
+            field: shown(field.into()),
+            problem: shown(problem.into()),
+            remedy: shown(remedy.into()),
         }
     }
 
@@ -104,9 +139,9 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Data {
-            place: place.to_string(),
-            problem: problem.into(),
-            remedy: remedy.into(),
+            place: shown(place),
+            problem: shown(problem.into()),
+            remedy: shown(remedy.into()),
         }
     }
 
@@ -117,9 +152,9 @@ impl Error {
         remedy: impl Into<String>,
     ) -> Self {
         Self::Model {
-            place: place.to_string(),
-            problem: problem.into(),
-            remedy: remedy.into(),
+            place: shown(place),
+            problem: shown(problem.into()),
+            remedy: shown(remedy.into()),
         }
     }
 
@@ -163,5 +198,31 @@ impl Error {
             Self::Interrupted { .. } => 130,
             _ => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_message_moves_the_cursor() {
+        let wild = "a\u{1b}[2J\r\nb\u{9b}1m\u{7}\u{202e}c\0";
+        let safe = "a\\u{1b}[2J\\r\\nb\\u{9b}1m\\u{7}\\u{202e}c\\u{0}";
+        assert_eq!(printable(wild), safe);
+        assert_eq!(printable("Füße, 数字\\n"), "Füße, 数字\\n");
+        let source = || io::Error::other(wild);
+        for error in [
+            Error::recipe(wild, wild, wild),
+            Error::data(wild, wild, wild),
+            Error::model(wild, wild, wild),
+            Error::io("read", wild)(source()),
+        ] {
+            let message = format!("{error}{}", error.remedy());
+            assert!(!message.contains(char::is_control), "{message:?}");
+            assert!(message.contains(safe), "{message}");
+        }
+        let long = Error::recipe("field", "ä".repeat(1 << 20), "none").to_string();
+        assert_eq!(long.chars().count(), "field: ".len() + 4001);
     }
 }

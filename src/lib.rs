@@ -83,6 +83,7 @@ pub mod atomic;
 pub mod augment;
 pub mod data;
 pub mod error;
+pub mod input;
 pub mod migrate;
 pub mod models;
 pub mod nn;

@@ -33,6 +33,15 @@ pub fn set(table: &mut Table, setting: &str) -> Result<()> {
         ));
     }
     let value = value(path, text.trim())?;
+    /// Deeper than any field lies, and far less deep than a stack.
+    const DEEPEST: usize = 16;
+    if path.split('.').nth(DEEPEST).is_some() {
+        return Err(Error::recipe(
+            "setting",
+            format!("its field's path has more than {DEEPEST} parts"),
+            "write for example train.epochs=5",
+        ));
+    }
     let (tables, last) = path.rsplit_once('.').unwrap_or(("", path));
     let mut place = table;
     for part in tables.split('.').filter(|_| !tables.is_empty()) {
@@ -102,7 +111,10 @@ fn entry<'a>(table: &'a mut Table, part: &str, path: &str) -> Result<&'a mut Val
             Error::recipe(
                 path,
                 format!("there is no element {number}"),
-                format!("choose 0 to {length}, the next one"),
+                match length {
+                    0 => "the list is empty: choose 0, which makes its first".into(),
+                    _ => format!("choose 0 to {length}, the next one"),
+                },
             )
         })?;
     }

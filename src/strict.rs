@@ -5,7 +5,7 @@
 //! with it, and what to do: the field that was probably meant, the choices there are, or a value
 //! of the right type. Besides what every reader of serde does:
 //!
-//! - `1` may stand for `1.0`;
+//! - `1` may stand for `1.0`, and `1e3` for `1000`;
 //! - an optional field may be `"off"`, which is the same as leaving it out; so a setting on top of
 //!   a file can take away what the file gives. ([`or_off`] writes it that way, too.) An optional
 //!   field should therefore not itself have a string or a choice named `off`;
@@ -71,8 +71,12 @@ pub fn or_off<T: Serialize, S: Serializer>(value: &Option<T>, to: S) -> Result<S
     }
 }
 
-/// The one of `words` that is most like `word`, if any is.
+/// The one of `words` that is most like `word`, if any is. A word that is longer than any slip would
+/// make it is like none.
 pub fn nearest<'a>(word: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > 100 {
+        return None;
+    }
     let score = |other: &str| {
         // In a short word one slip is much of it.
         let slip = word.len() > 2 && strsim::osa_distance(word, other) <= 1;
@@ -391,7 +395,28 @@ impl de::Error for Problem {
 /// Hands a value over to serde.
 struct Reader(Value);
 
+/// What a whole number may be written as: `1e3` is TOML's notation for a float.
+macro_rules! whole {
+    ($($method:ident)+) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
+            self.whole().deserialize_any(visitor)
+        })+
+    };
+}
+
 impl Reader {
+    /// A float without a fraction as a whole number, where it is exact.
+    fn whole(self) -> Self {
+        /// Above it, not every whole number is a float.
+        const EXACT: f64 = (1_u64 << f64::MANTISSA_DIGITS) as f64;
+        match self.0 {
+            Value::Float(value) if value.fract() == 0.0 && value.abs() <= EXACT => {
+                Self(Value::Integer(value as i64))
+            }
+            _ => self,
+        }
+    }
+
     fn unexpected(&self) -> Unexpected<'_> {
         match &self.0 {
             Value::String(value) => Unexpected::Str(value),
@@ -486,9 +511,14 @@ impl<'de> Deserializer<'de> for Reader {
         visitor.visit_unit()
     }
 
+    whole! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct identifier
+        bool f32 f64 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct
+        identifier
     }
 }
 

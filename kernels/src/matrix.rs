@@ -26,21 +26,28 @@ impl<'a> Matrix<'a> {
     ///
     /// Panics where the last element would lie outside of the slice.
     pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, columns, row_stride));
         Self {
             data,
             rows,
             columns,
-            row_stride,
+            row_stride: fitting(data.len(), rows, columns, row_stride).expect(OUTSIDE),
             column_stride: 1,
         }
     }
 
     /// Some rows, from number `first` on.
+    ///
+    /// Panics where there are not as many.
     pub fn from_row(self, first: usize, rows: usize) -> Self {
-        assert!(first + rows <= self.rows);
+        assert!(
+            self.rows
+                .checked_sub(first)
+                .is_some_and(|rest| rows <= rest)
+        );
+        // Behind the last row there may be nothing, not even the gap.
+        let start = (first * self.row_stride).min(self.data.len());
         Self {
-            data: &self.data[first * self.row_stride..],
+            data: &self.data[start..],
             rows,
             ..self
         }
@@ -166,7 +173,7 @@ impl<'a> MatrixMut<'a> {
     ///
     /// Panics where the last element would lie outside of the slice.
     pub fn strided(data: &'a mut [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(fits(data.len(), rows, columns, row_stride));
+        let row_stride = fitting(data.len(), rows, columns, row_stride).expect(OUTSIDE);
         Self {
             data,
             rows,
@@ -230,9 +237,18 @@ impl<'a> MatrixMut<'a> {
     }
 }
 
-/// Whether every element lies within `length`.
-fn fits(length: usize, rows: usize, columns: usize, row_stride: usize) -> bool {
-    rows == 0 || columns == 0 || ((rows - 1) * row_stride + columns <= length)
+const OUTSIDE: &str = "a view lies within its slice";
+
+/// The distance of rows, if every element lies within `length`. Where there are fewer than two rows,
+/// or nothing in them, any would do, and it is made a small one.
+fn fitting(length: usize, rows: usize, columns: usize, row_stride: usize) -> Option<usize> {
+    if rows == 0 || columns == 0 {
+        return Some(0);
+    }
+    let last_row = (rows - 1).checked_mul(row_stride)?;
+    let end = last_row.checked_add(columns)?;
+    let stride = if rows == 1 { columns } else { row_stride };
+    (end <= length).then_some(stride)
 }
 
 /// Products a second, in units of 10⁹ multiplications and additions, that one thread reaches on
@@ -277,5 +293,52 @@ mod tests {
     #[should_panic]
     fn a_view_past_the_end_is_refused() {
         Matrix::strided(&[0.0; 6], 2, 3, 4);
+    }
+
+    #[test]
+    fn only_views_that_fit_are_made_whatever_the_numbers() {
+        let most = usize::MAX;
+        let numbers = [
+            0,
+            1,
+            2,
+            3,
+            5,
+            8,
+            13,
+            most / 3,
+            most / 2,
+            most / 2 + 2,
+            most - 1,
+            most,
+        ];
+        for rows in numbers {
+            for columns in numbers {
+                for stride in numbers {
+                    let end = (rows as u128).saturating_sub(1) * stride as u128 + columns as u128;
+                    let fits = rows == 0 || columns == 0 || end <= 13;
+                    let found = fitting(13, rows, columns, stride);
+                    assert_eq!(found.is_some(), fits, "{rows} {columns} {stride}");
+                    // What the product is told of has a place in the slice.
+                    assert!(found.is_none_or(|stride| stride <= 13), "{rows} {columns}");
+                }
+            }
+        }
+        let data = [0.0; 13];
+        for (rows, columns, stride) in [(3, 3, 5), (4, 1, 4), (1, 13, most), (2, 0, most)] {
+            let view = Matrix::strided(&data, rows, columns, stride);
+            for first in 0..=rows {
+                for count in 0..=rows - first {
+                    let part = view.from_row(first, count);
+                    assert!(fitting(part.data.len(), count, columns, part.row_stride).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic]
+    fn rows_that_are_counted_past_every_number_are_refused() {
+        Matrix::new(&[0.0; 6], 2, 3).from_row(2, usize::MAX);
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use smallvit::atomic;
+use smallvit::input;
 use smallvit::models::ModelName;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
@@ -135,7 +136,7 @@ fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
             remedy,
         ));
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let text = input::text(&path, 1 << 16)?;
     serde_json::from_str(&text).map_err(|error| {
         Error::model(
             path.display(),

@@ -36,9 +36,13 @@ pub trait FamilyConfig: Default + Serialize + DeserializeOwned {
     /// Pixels a side of the patches that the image is cut into at first.
     fn patch_size(&self) -> usize;
 
-    /// Refuses what cannot be built with these switches, naming the field (`model.dim`) and the
-    /// remedy.
+    /// Refuses values that cannot be with these switches, naming the field (`model.dim`) and the
+    /// remedy. Whatever passes can be counted without overflow.
     fn check(&self, spt: bool, lsa: bool) -> Result<()>;
+
+    /// The fields that make a parameter large, the one most to blame first; of none (`""`), those
+    /// that make what is kept of an image large.
+    fn fields_behind(&self, parameter: &str) -> &'static [&'static str];
 }
 
 macro_rules! families {
@@ -116,10 +120,16 @@ macro_rules! families {
                 }
             }
 
-            /// Refuses what cannot be built, naming the field and the remedy.
-            pub fn check(&self) -> Result<()> {
+            /// Every field by itself.
+            pub(super) fn check_fields(&self) -> Result<()> {
                 match &self.arch {
                     $(Architecture::$variant(own) => own.check(self.spt, self.lsa),)+
+                }
+            }
+
+            pub(super) fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
+                match &self.arch {
+                    $(Architecture::$variant(own) => own.fields_behind(parameter),)+
                 }
             }
         }
@@ -236,6 +246,12 @@ impl ModelConfig {
         let Switches { spt, lsa } = strict::read(Value::Table(switches), path, known)?;
         let arch = Architecture::read(family, Value::Table(own), path, known)?;
         Ok(Self { spt, lsa, arch })
+    }
+
+    /// Refuses what cannot be built, or would be too large even for grey images of two classes,
+    /// naming the field and the remedy. [`ModelConfig::check_for`] knows channels and classes.
+    pub fn check(&self) -> Result<()> {
+        self.check_for(1, 2)
     }
 
     /// The model's name: its family, and what of the paper it has.

@@ -2,12 +2,13 @@
 //! safetensors. A trained model, a checkpoint and an imported model are all such files, so each
 //! is all that a prediction needs.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use safetensors::tensor::{Dtype, SafeTensors, View};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use toml::{Table, Value};
@@ -16,6 +17,7 @@ use super::{Model, ModelConfig};
 use crate::atomic;
 use crate::augment::Preprocess;
 use crate::error::{Error, Result};
+use crate::input;
 use crate::migrate::{self, SCHEMA};
 use crate::params::{self, Array, Arrays, keras};
 
@@ -137,15 +139,24 @@ impl ModelInfo {
     }
 
     /// A model of this kind with these weights, for inference on `device`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where something here cannot be, or the weights are not exactly the model's,
+    /// or one is NaN or infinite. Nothing is made before all this is known.
     pub fn with_weights(
         &self,
         weights: &Arrays,
         place: impl ToString,
         device: &Device,
     ) -> Result<Model> {
-        self.check(&place)?;
-        let blank = Model::blank(&self.config, self.input[2], self.classes.len(), device);
-        params::load(blank, weights, place)
+        params::load(self.blank(&place, device)?, weights, place)
+    }
+
+    /// A model of this kind that has no weights yet, and takes no memory.
+    fn blank(&self, place: &impl ToString, device: &Device) -> Result<Model> {
+        self.check(place)?;
+        let (channels, classes) = (self.input[2], self.classes.len());
+        Ok(Model::blank(&self.config, channels, classes, device))
     }
 
     fn check(&self, place: &impl ToString) -> Result<()> {
@@ -156,9 +167,6 @@ impl ModelInfo {
                 "the file was not written whole by this program; take another",
             ))
         };
-        if let Err(error) = self.config.check() {
-            return refuse(error.to_string());
-        }
         let [height, width, channels] = self.input;
         if height != width || !(1..=1 << 14).contains(&height) || !matches!(channels, 1 | 3) {
             return refuse(format!(
@@ -178,7 +186,10 @@ impl ModelInfo {
         if self.classes.len() < 2 {
             return refuse("it has fewer than two classes".into());
         }
-        Ok(())
+        match self.config.check_for(channels, self.classes.len()) {
+            Ok(()) => Ok(()),
+            Err(error) => refuse(error.to_string()),
+        }
     }
 }
 
@@ -192,87 +203,123 @@ const NUMBERS: [&str; 6] = [
     "normalization",
 ];
 
-/// A safetensors file, read: groups of arrays (`weights.…`, `moment1.…`) and JSON values.
+/// The longest header that is read, in bytes. Those of the largest models have a tenth of it.
+const LONGEST_HEADER: u64 = 32 << 20;
+
+/// A safetensors file whose header is read: JSON values, and groups of arrays (`weights.…`,
+/// `moment1.…`), whose numbers are read when they are taken.
 pub struct Contents {
-    arrays: HashMap<String, Arrays>,
+    file: File,
+    /// The file's byte at which arrays begin.
+    start: u64,
+    groups: HashMap<String, BTreeMap<String, TensorInfo>>,
     metadata: HashMap<String, String>,
+    path: PathBuf,
     place: String,
 }
 
+/// What to take instead of a file that is no use.
+const ANOTHER: &str =
+    "take another checkpoint, or train again; a run folder keeps `best` and `last`";
+
 impl Contents {
-    /// Reads a file whole. Fails with [`Error::Io`], or [`Error::Model`] where it is no
-    /// safetensors file, is damaged, or has weights that are not 32-bit floats.
+    /// Opens a file and reads its header. Fails with [`Error::Io`], or [`Error::Model`] where it is
+    /// no safetensors file, is damaged, or has weights that are not 32-bit floats.
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let bytes = fs::read(path).map_err(Error::io("read", path))?;
-        let broken = |problem: String| {
-            Error::model(
-                &place,
-                problem,
-                "take another checkpoint, or train again; a run folder keeps `best` and `last`",
-            )
-        };
-        let invalid = |error| broken(format!("this is not a whole safetensors file ({error})"));
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(invalid)?;
-        let metadata = header.metadata().clone().unwrap_or_default();
-        let file = SafeTensors::deserialize(&bytes).map_err(invalid)?;
-        let mut arrays: HashMap<String, Arrays> = HashMap::new();
-        for (name, view) in file.tensors() {
+        let (mut file, length) = input::open(path)?;
+        let header = header(&mut file, length, path)?;
+        let mut groups: HashMap<String, BTreeMap<String, TensorInfo>> = HashMap::new();
+        for (name, info) in header.tensors() {
             let Some((group, name)) = name.split_once('.') else {
                 continue;
             };
-            if view.dtype() != Dtype::F32 {
+            if info.dtype != Dtype::F32 {
                 if NUMBERS.contains(&group) {
-                    let problem = format!("{group}.{name} is {:?}, not F32", view.dtype());
-                    return Err(broken(problem));
+                    let problem = format!("{group}.{name} is {:?}, not F32", info.dtype);
+                    return Err(Error::model(&place, problem, ANOTHER));
                 }
                 continue; // something beside a model, as labels or pixels
             }
-            let values = view
-                .data()
-                .as_chunks()
-                .0
-                .iter()
-                .map(|&four| f32::from_le_bytes(four))
-                .collect();
-            let array = Array {
-                shape: view.shape().to_vec(),
-                values,
-            };
-            arrays
-                .entry(group.into())
-                .or_default()
-                .insert(name.into(), array);
+            let group = groups.entry(group.into()).or_default();
+            group.insert(name.into(), info.clone());
         }
         Ok(Self {
-            arrays,
-            metadata,
+            file,
+            start: length - header.data_len() as u64,
+            groups,
+            metadata: header.metadata().clone().unwrap_or_default(),
+            path: path.into(),
             place,
         })
     }
 
     /// The arrays whose names begin with `group` and a dot, without it.
     pub fn take(&mut self, group: &str) -> Result<Arrays> {
-        self.arrays.remove(group).ok_or_else(|| {
-            Error::model(
-                &self.place,
-                format!("there are no {group} in it"),
-                "choose a model or checkpoint file",
-            )
-        })
+        let Some(infos) = self.groups.remove(group) else {
+            return Err(self.without(group));
+        };
+        let mut arrays = Arrays::new();
+        for (name, info) in infos {
+            let values = self.numbers(&info).map_err(Error::io("read", &self.path))?;
+            let shape = info.shape;
+            arrays.insert(name, Array { shape, values });
+        }
+        Ok(arrays)
+    }
+
+    fn without(&self, group: &str) -> Error {
+        let problem = format!("there are no {group} in it");
+        Error::model(&self.place, problem, "choose a model or checkpoint file")
+    }
+
+    /// An array's numbers.
+    fn numbers(&mut self, info: &TensorInfo) -> io::Result<Vec<f32>> {
+        let (first, end) = info.data_offsets;
+        let mut left = end - first;
+        self.file.seek(SeekFrom::Start(self.start + first as u64))?;
+        let mut values = Vec::with_capacity(left / 4);
+        let mut bytes = vec![0; left.min(1 << 16)];
+        while left > 0 {
+            let part = &mut bytes[..left.min(1 << 16)];
+            self.file.read_exact(part)?;
+            left -= part.len();
+            let (four, _) = part.as_chunks();
+            values.extend(four.iter().map(|&four| f32::from_le_bytes(four)));
+        }
+        Ok(values)
     }
 
     /// The model for inference: of a run that averages its weights, with the averaged ones, by which
-    /// the run is judged.
+    /// the run is judged. Names and shapes are compared before a number is read.
     pub fn model(&mut self, device: &Device) -> Result<(ModelInfo, Model)> {
         let info = self.info()?;
-        let weights = self.take("average").or_else(|_| self.take("weights"))?;
-        let weights = match self.schema() {
-            1 => keras::translate(weights),
-            _ => weights,
+        let blank = info.blank(&self.place, device)?;
+        let group = if self.groups.contains_key("average") {
+            "average"
+        } else {
+            "weights"
         };
-        let model = info.with_weights(&weights, &self.place, device)?;
-        Ok((info, model))
+        let schema = self.schema();
+        let ours = |arrays| match schema {
+            1 => keras::translate(arrays),
+            _ => arrays,
+        };
+        let shapes = params::shapes_of(&ours(self.outline(group)?));
+        params::check_shapes(&blank, &shapes, &self.place)?;
+        let weights = ours(self.take(group)?);
+        Ok((info, params::load(blank, &weights, &self.place)?))
+    }
+
+    /// A group's arrays without their numbers.
+    fn outline(&self, group: &str) -> Result<Arrays> {
+        let infos = self.groups.get(group).ok_or_else(|| self.without(group))?;
+        let array = |info: &TensorInfo| Array {
+            shape: info.shape.clone(),
+            values: vec![],
+        };
+        let arrays = infos.iter().map(|(name, info)| (name.clone(), array(info)));
+        Ok(arrays.collect())
     }
 
     /// What the model needs to know besides its weights. A file of a newer schema says so.
@@ -308,6 +355,36 @@ impl Contents {
             "choose a file that this version of the program wrote or imported",
         ))
     }
+}
+
+/// The header of a file of so many bytes.
+fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
+    let broken = |why: String| {
+        let problem = format!("this is not a whole safetensors file ({why})");
+        Error::model(path.display(), problem, ANOTHER)
+    };
+    let mut size = [0; 8];
+    let Some(rest) = length.checked_sub(size.len() as u64) else {
+        return Err(broken(format!("it has {length} bytes")));
+    };
+    file.read_exact(&mut size)
+        .map_err(Error::io("read", path))?;
+    let size = u64::from_le_bytes(size);
+    if size > rest.min(LONGEST_HEADER) {
+        return Err(broken(format!("its header would have {size} bytes")));
+    }
+    let mut header = vec![0; size as usize];
+    file.read_exact(&mut header)
+        .map_err(Error::io("read", path))?;
+    let header: Metadata =
+        serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
+    let (found, expected) = (rest - size, header.data_len() as u64);
+    if found != expected {
+        return Err(broken(format!(
+            "its arrays have {found} bytes, not {expected}"
+        )));
+    }
+    Ok(header)
 }
 
 struct Numbers<'a>(&'a Array);
@@ -435,5 +512,205 @@ mod tests {
         assert!(problem.contains("model.family: there is no"), "{problem}");
         let (problem, _) = refused("{\"config\":{\"dim\":8,\"mlp\":[8]}}");
         assert!(problem.contains("missing field"), "{problem}");
+    }
+
+    /// A safetensors file by hand.
+    fn by_hand(header: &[u8], data: &[u8]) -> Vec<u8> {
+        [&(header.len() as u64).to_le_bytes(), header, data].concat()
+    }
+
+    #[test]
+    fn damaged_and_hostile_files_are_refused_by_their_headers() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let whole = std::fs::read(schema_1()).unwrap();
+        let one = |shape: &str, end: &str| {
+            format!(
+                "{{\"weights.a\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
+            )
+        };
+        let twice = one("[1]", "4").replace('}', "},") + &one("[2]", "8")[1..];
+        let cases: Vec<(Vec<u8>, &str)> = vec![
+            (vec![], "it has 0 bytes"),
+            (b"1234567".to_vec(), "it has 7 bytes"),
+            (
+                b"PK\x03\x04 a zip archive".to_vec(),
+                "its header would have",
+            ),
+            (u64::MAX.to_le_bytes().to_vec(), "its header would have"),
+            (by_hand(b"", b""), "EOF"),
+            (by_hand(b"[]", b""), "invalid type"),
+            (by_hand(b"{\"a\":\"\xff\"}", b""), "unicode"),
+            (
+                by_hand(&[b"[".repeat(1 << 20), b"]".repeat(1 << 20)].concat(), b""),
+                "(invalid type",
+            ),
+            (
+                by_hand(&[b"{\"a\":".repeat(1 << 18), b"0".to_vec()].concat(), b""),
+                "(",
+            ),
+            (
+                by_hand(one("[1000000000000]", "4000000000000").as_bytes(), b""),
+                "arrays have 0 bytes",
+            ),
+            (
+                by_hand(one("[4611686018427387904,4]", "0").as_bytes(), b""),
+                "(",
+            ),
+            (by_hand(one("[2]", "4").as_bytes(), b"1234"), "("),
+            (
+                by_hand(one("[1]", "4").as_bytes(), b"12345"),
+                "have 5 bytes, not 4",
+            ),
+            (
+                by_hand(one("[-1]", "4").as_bytes(), b"1234"),
+                "invalid value",
+            ),
+            (by_hand(twice.as_bytes(), &[0; 12]), "("),
+            (whole[..whole.len() - 1].to_vec(), "bytes, not"),
+            (whole[..whole.len() / 2].to_vec(), "bytes, not"),
+            ([&whole[..], b"more"].concat(), "bytes, not"),
+        ];
+        for (bytes, problem) in cases {
+            std::fs::write(&path, &bytes).unwrap();
+            let error = Contents::read(&path).err().unwrap();
+            let message = error.to_string();
+            assert!(
+                message.contains("no whole") || message.contains("not a whole"),
+                "{message}"
+            );
+            assert!(message.contains(problem), "{problem}: {message}");
+            assert!(!error.remedy().is_empty());
+        }
+        let error = Contents::read(dir.path()).err().unwrap();
+        assert!(error.to_string().contains("it is a folder"), "{error}");
+        // A header of a hundred million bytes is not even read.
+        let file = File::create(&path).unwrap();
+        std::io::Write::write_all(&mut &file, &100_000_000_u64.to_le_bytes()).unwrap();
+        file.set_len(200_000_000).unwrap();
+        let error = Contents::read(&path).err().unwrap();
+        assert!(
+            error.to_string().contains("its header would have"),
+            "{error}"
+        );
+    }
+
+    /// The fixture's model, with another configuration or other weights.
+    fn changed(
+        config: &str,
+        change: impl FnOnce(&mut Arrays),
+    ) -> (std::path::PathBuf, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let (info, model) = open(&schema_1(), &Device::flex()).unwrap();
+        let mut weights = params::weights(&model);
+        change(&mut weights);
+        let info = serde_json::to_string(&info).unwrap();
+        let (from, to) = config.split_once(" to ").unwrap_or(("", ""));
+        assert!(info.contains(from), "{info}");
+        let info = info.replacen(from, to, 1);
+        write(&path, &[("weights", &weights)], &[("model", info)]).unwrap();
+        (path, dir)
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_the_weights_is_refused_before_anything_is_made() {
+        for (config, problem) in [
+            (
+                "\"dim\":8 to \"dim\":1000000",
+                "model.dim: 1000000 is out of range",
+            ),
+            ("\"dim\":8 to \"dim\":65536", "and so on, 26 in all"),
+            ("\"dim\":8 to \"dim\":16", "is [8], not [16]"),
+            ("\"depth\":2 to \"depth\":1000000000", "model.depth: "),
+            (
+                "\"depth\":2 to \"depth\":1024",
+                "blocks.10.attention.norm.beta is missing",
+            ),
+            (
+                "\"depth\":2 to \"depth\":1",
+                "blocks.1.attention.norm.beta is none of this model's",
+            ),
+            ("\"heads\":2 to \"heads\":1000000000", "model.heads: "),
+            ("\"patch_size\":8 to \"patch_size\":2", "is ["),
+            (
+                "\"image_size\":32 to \"image_size\":100000",
+                "model.image_size: ",
+            ),
+            ("\"head\":[16] to \"head\":[1048576,1048576]", "parameters"),
+            ("[32,32,3] to [32,32,5]", "5 channels"),
+            ("[32,32,3] to [100000,100000,3]", "100000×100000 pixels"),
+            ("\"mean\":[ to \"mean\":[1,", "does not have 3 channels"),
+            (
+                "\"variance\":[1217.5764 to \"variance\":[-1",
+                "no mean and variance",
+            ),
+            ("\"variance\":[1217.5764 to \"variance\":[1e39", "model"),
+            ("[\"0\",\"1\", to [", "is [16, 10], not [16, 8]"),
+        ] {
+            let (path, _dir) = changed(config, |_| ());
+            let error = open(&path, &Device::flex()).err().unwrap();
+            let message = error.to_string();
+            assert!(message.contains(problem), "{config}: {message}");
+            assert_eq!(error.exit_code(), 1);
+        }
+    }
+
+    #[test]
+    fn weights_that_are_missing_strange_or_no_numbers_are_named() {
+        type Change = fn(&mut Arrays);
+        let cases: [(Change, &str); 6] = [
+            (
+                |w| drop(w.remove("head.logits.bias")),
+                "the weight head.logits.bias is missing",
+            ),
+            (
+                |w| w.retain(|name, _| !name.starts_with("blocks.0.")),
+                "and so on, 13 in all",
+            ),
+            (
+                |w| drop(w.insert("\u{1b}[31mred".into(), w["head.logits.bias"].clone())),
+                "the weight \\u{1b}[31mred is none",
+            ),
+            (
+                |w| w.get_mut("head.logits.bias").unwrap().values[3] = f32::NAN,
+                "head.logits.bias is NaN or infinite at 1 of 10 places",
+            ),
+            (
+                |w| {
+                    w.values_mut()
+                        .for_each(|array| array.values.fill(f32::INFINITY))
+                },
+                "in all",
+            ),
+            (
+                |w| w.get_mut("head.logits.bias").unwrap().shape = vec![2, 5],
+                "is [2, 5], not [10]",
+            ),
+        ];
+        for (change, problem) in cases {
+            let (path, _dir) = changed(" to ", change);
+            let error = open(&path, &Device::flex()).err().unwrap();
+            assert!(error.to_string().contains(problem), "{problem}: {error}");
+            assert!(!error.to_string().contains('\u{1b}'));
+        }
+        // Averaged weights are what would be opened.
+        let (path, _dir) = changed(" to ", |_| ());
+        let mut contents = Contents::read(&path).unwrap();
+        let (info, mut weights) = (contents.info().unwrap(), contents.take("weights").unwrap());
+        let info = serde_json::to_string(&info).unwrap();
+        let good = weights.clone();
+        weights.get_mut("sequence.position").unwrap().values[0] = f32::NEG_INFINITY;
+        write(
+            &path,
+            &[("weights", &good), ("average", &weights)],
+            &[("model", info)],
+        )
+        .unwrap();
+        let error = open(&path, &Device::flex()).err().unwrap();
+        assert!(
+            error.to_string().contains("sequence.position is NaN"),
+            "{error}"
+        );
     }
 }

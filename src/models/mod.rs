@@ -7,14 +7,17 @@
 pub mod config;
 pub mod file;
 pub mod foreign;
+pub mod size;
 pub mod vit;
 pub mod vit_config;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use smallvit_kernels::matrix::Precision;
+use smallvit_kernels::ops::Chain;
 
 pub use config::{Architecture, Family, FamilyConfig, ModelConfig, ModelName};
+pub use size::ModelSize;
 pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
@@ -54,7 +57,8 @@ impl Model {
         Self::build(config, channels, classes, &init)
     }
 
-    /// The same with 0 for all that would be drawn, for weights that are loaded.
+    /// The same with 0 for all that would be drawn, for weights that are loaded. A parameter takes no
+    /// memory until its value is asked for.
     pub fn blank(config: &ModelConfig, channels: usize, classes: usize, device: &Device) -> Self {
         Self::build(config, channels, classes, &Initialiser::blank(device))
     }
@@ -102,6 +106,24 @@ impl Model {
     /// addition, and a training step takes three times as many.
     pub fn macs(&self) -> u64 {
         self.report().iter().map(|layer| layer.macs).sum()
+    }
+
+    /// What the model takes. No parameter's value is asked for.
+    pub fn size(&self) -> ModelSize {
+        let (chains, head) = match self {
+            Self::Vit(vit) => (vit.chains(), &vit.head),
+        };
+        // A chain keeps its operations' numbers and what goes out.
+        let kept = |layers: &Vec<&dyn Layer>| {
+            let operations = layers.iter().map(|layer| layer.operation(Precision::F32));
+            let sizes = Chain::new(operations.collect()).sizes();
+            (sizes.kept + sizes.output()) as u64
+        };
+        ModelSize {
+            parameters: self.parameters(),
+            macs: self.macs(),
+            kept: 4 * (chains.iter().map(kept).sum::<u64>() + head.kept() as u64),
+        }
     }
 
     /// The layers in order, the classifier last.

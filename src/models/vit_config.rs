@@ -132,24 +132,6 @@ impl VitConfig {
         }
     }
 
-    /// Parameters, but for the terms that are small beside the others.
-    fn approximate_parameters(&self) -> u128 {
-        let product = |a: usize, b: usize| a as u128 * b as u128;
-        let block = 4 * product(self.dim * self.heads, self.key_dim)
-            + 2 * product(self.dim, self.mlp_width);
-        let embedding = product(15 * self.patch_size * self.patch_size, self.dim);
-        let inputs = std::iter::once(self.features()).chain(self.head.iter().copied());
-        let head: u128 = inputs.zip(&self.head).map(|(a, &b)| product(a, b)).sum();
-        let grid = self.image_size / self.patch_size;
-        let relative = if self.relative_position {
-            product(self.heads, (2 * grid - 1).pow(2))
-        } else {
-            0
-        };
-        let positions = product(self.sequence(), self.dim);
-        embedding + positions + (block + relative) * self.depth as u128 + head
-    }
-
     fn check_sizes(&self) -> Result<()> {
         for (field, value, most) in [
             ("image_size", self.image_size, 4096),
@@ -167,6 +149,13 @@ impl VitConfig {
                     format!("choose 1 to {most}"),
                 );
             }
+        }
+        if self.head.len() > MOST_LAYERS {
+            return refuse(
+                "head",
+                format!("{} hidden layers are out of range", self.head.len()),
+                format!("give at most {MOST_LAYERS} widths; none is a classifier of one layer"),
+            );
         }
         if self.head.iter().any(|&width| width == 0 || width > WIDEST) {
             return refuse(
@@ -274,6 +263,9 @@ impl VitConfig {
 /// Scores an image in one layer, of all heads: 2²⁸ are 1 GB.
 const MOST_SCORES: u128 = 1 << 28;
 
+/// The most hidden layers that a classifier has.
+const MOST_LAYERS: usize = 64;
+
 /// The widest dense layer that is built.
 const WIDEST: usize = 1 << 20;
 
@@ -300,15 +292,29 @@ impl FamilyConfig for VitConfig {
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_tokens(spt, lsa)?;
-        let parameters = self.approximate_parameters();
-        if parameters > 1 << 30 {
-            return refuse(
-                "dim",
-                format!("the model would have about {parameters} parameters"),
-                "choose smaller widths: a thousand million is the most that is built".into(),
-            );
-        }
         self.check_rates()
+    }
+
+    fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
+        const TOKENS: &[&str] = &["image_size", "dim", "depth"];
+        let flat = self.pool == Pool::Flatten;
+        let part = parameter
+            .split('.')
+            .find(|part| !matches!(*part, "blocks" | "*") && part.parse::<usize>().is_err());
+        match part.unwrap_or_default() {
+            "embedding" => &["patch_size", "dim"],
+            "sequence" => &["image_size", "dim"],
+            "attention" if parameter.ends_with("relative_position") => {
+                &["image_size", "heads", "depth"]
+            }
+            "attention" => &["dim", "heads", "key_dim", "depth"],
+            "mlp" => &["mlp_width", "dim", "depth"],
+            "head" if !self.head.is_empty() && !flat => &["head", "dim"],
+            "head" if !self.head.is_empty() => &["head", "dim", "image_size"],
+            "head" if flat => &["dim", "image_size"],
+            "head" => &["dim"],
+            _ => TOKENS,
+        }
     }
 }
 
@@ -346,7 +352,7 @@ mod tests {
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
         type Change = fn(&mut VitConfig);
-        let changes: [(Change, &str, &str); 20] = [
+        let changes: [(Change, &str, &str); 19] = [
             (|c| c.image_size = 5000, "image_size", "1 to 4096"),
             (|c| c.patch_size = 0, "patch_size", "1 to 72"),
             (|c| c.patch_size = 73, "patch_size", "1 to 72"),
@@ -358,7 +364,6 @@ mod tests {
             (|c| c.key_dim = 0, "key_dim", "1 to 65536"),
             (|c| c.mlp_width = 0, "mlp_width", "1 to 1048576"),
             (|c| c.head = vec![8, 0], "head", "1 to 1048576"),
-            (|c| c.dim = 60000, "dim", "smaller widths"),
             (|c| c.dropout = 1.0, "dropout", "less than 1"),
             (|c| c.head_dropout = f64::NAN, "head_dropout", "0 (off)"),
             (|c| c.stochastic_depth = -0.1, "stochastic_depth", "0 (off)"),

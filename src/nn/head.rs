@@ -59,8 +59,19 @@ impl Head {
     /// Multiplications of one image's forward pass.
     pub fn macs(&self) -> u64 {
         let layers = self.hidden.iter().chain([&self.logits]);
-        let macs = layers.map(|dense| dense.kernel.dims().iter().product::<usize>());
+        let macs = layers.map(|dense| dense.kernel.lazy_shape().num_elements());
         macs.sum::<usize>() as u64
+    }
+
+    /// Numbers of an image that a training step keeps: of each layer the input, which waits for the
+    /// whole batch, and its mask, and of the output the gradient.
+    pub fn kept(&self) -> usize {
+        let layers = self.hidden.iter().chain([&self.logits]);
+        let of_layer = |dense: &Dense| {
+            let [input, output] = dense.kernel.lazy_shape().dims();
+            2 * (input + output)
+        };
+        layers.map(of_layer).sum()
     }
 
     /// `[image, feature]` → `[image, class]`.

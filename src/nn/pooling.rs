@@ -44,7 +44,7 @@ impl Layer for Pooling {
     }
 
     fn operation(&self, _: Precision) -> Box<dyn ImageOp> {
-        let [dim] = self.norm.gamma.dims();
+        let [dim] = self.norm.gamma.lazy_shape().dims();
         Box::new(kernel::Pooling {
             tokens: self.tokens,
             dim,

@@ -47,7 +47,7 @@ impl Layer for Sequence {
     }
 
     fn operation(&self, _: Precision) -> Box<dyn ImageOp> {
-        let [length, dim] = self.position.dims();
+        let [length, dim] = self.position.lazy_shape().dims();
         let class_token = self.class_token.is_some();
         Box::new(kernel::Sequence {
             tokens: length - usize::from(class_token),

@@ -58,7 +58,8 @@ impl<'a> Initialiser<'a> {
         }
     }
 
-    /// Every parameter 0, for a model whose weights are loaded.
+    /// Draws nothing, for a model whose weights are loaded, or which is only measured: a parameter
+    /// has its name and shape, and becomes numbers when its value is asked for.
     pub fn blank(device: &'a Device) -> Self {
         Self {
             seed: None,
@@ -89,7 +90,14 @@ impl<'a> Initialiser<'a> {
 
     /// Every element the same.
     pub fn constant<const D: usize>(&self, value: f32, shape: [usize; D]) -> Param<Tensor<D>> {
-        self.param(vec![value; shape.iter().product()], shape)
+        let values = move || vec![value; shape.iter().product()];
+        if self.seed.is_some() {
+            return self.param(values(), shape);
+        }
+        let make =
+            move |device: &Device, _| Tensor::from_data(TensorData::new(values(), shape), device);
+        let (id, device) = (ParamId::new(), self.device.clone());
+        Param::uninitialized(id, make, device, false, shape.into())
     }
 
     /// Elements drawn from a distribution; `leaf` is the parameter's field.

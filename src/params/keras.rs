@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use super::{Array, Arrays};
 
 /// Arrays by Keras's names → by this program's. Names that no model of Keras's has stay as they
-/// are; what is missing or of a wrong shape shows when the model takes them.
+/// are; what is missing or of a wrong shape shows when the model takes them. Arrays may be without
+/// their numbers.
 pub fn translate(arrays: Arrays) -> Arrays {
     let mut ours = Arrays::new();
     // By the joined array's name: queries, keys, values.
@@ -96,9 +97,7 @@ fn of_block(rest: &[&str]) -> Option<String> {
 fn merge_last(array: Array) -> Array {
     let shape = array.shape.clone();
     match shape[..] {
-        [first, ref rest @ ..] if !rest.is_empty() => {
-            array.reshaped([first, rest.iter().product()])
-        }
+        [first, ref rest @ ..] if !rest.is_empty() => array.reshaped([first, product(rest)]),
         _ => array,
     }
 }
@@ -106,14 +105,20 @@ fn merge_last(array: Array) -> Array {
 fn merge_first(array: Array) -> Array {
     let shape = array.shape.clone();
     match shape[..] {
-        [ref rest @ .., last] if !rest.is_empty() => array.reshaped([rest.iter().product(), last]),
+        [ref rest @ .., last] if !rest.is_empty() => array.reshaped([product(rest), last]),
         _ => array,
     }
 }
 
 fn one_axis(array: Array) -> Array {
-    let count = array.values.len();
+    let count = product(&array.shape);
     array.reshaped([count])
+}
+
+/// Axes of a strange file may have any lengths, as long as one is 0.
+fn product(axes: &[usize]) -> usize {
+    axes.iter()
+        .fold(1, |product: usize, &axis| product.saturating_mul(axis))
 }
 
 /// Queries, keys and values side by side; nothing where one is missing or unlike the others.
@@ -134,7 +139,7 @@ fn join(thirds: [Option<Array>; 3]) -> Option<Array> {
         }
     }
     let mut shape = all[0].shape.clone();
-    *shape.last_mut()? *= 3;
+    *shape.last_mut()? = width.saturating_mul(3);
     Some(Array { shape, values })
 }
 

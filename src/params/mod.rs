@@ -85,6 +85,9 @@ impl Array {
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Array>;
 
+/// Lengths of each array's axes, by name.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
 /// Something done to every parameter, in the order of the model.
 pub trait EachParameter {
     /// Its name and value.
@@ -112,6 +115,31 @@ pub fn for_each(model: &Model, each: &mut impl EachParameter) {
         path: Path::default(),
         each,
     });
+}
+
+/// Every parameter's name and shape, in the order of the model. No value is asked for, so that a
+/// blank model stays blank.
+pub fn shapes(model: &Model) -> Vec<(String, Vec<usize>)> {
+    #[derive(Default)]
+    struct Visitor {
+        path: Path,
+        shapes: Vec<(String, Vec<usize>)>,
+    }
+    impl ModuleVisitor for Visitor {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.enter(name, container);
+        }
+        fn exit_module(&mut self, _: &str, container: &str) {
+            self.path.exit(container);
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape().to_vec();
+            self.shapes.push((self.path.name(), shape));
+        }
+    }
+    let mut visitor = Visitor::default();
+    model.visit(&mut visitor);
+    visitor.shapes
 }
 
 /// A change to every parameter, in the order of the model.
@@ -158,56 +186,70 @@ pub fn weights(model: &Model) -> Arrays {
     collect.0
 }
 
-/// The model with these weights. Each name must be there, with the model's shape, and no other;
-/// `place` is for the message.
-pub fn load(model: Model, weights: &Arrays, place: impl ToString) -> Result<Model> {
-    struct Load<'a> {
-        weights: &'a Arrays,
-        used: usize,
-        problem: Option<String>,
+/// The shapes of arrays.
+pub fn shapes_of(arrays: &Arrays) -> Shapes {
+    let shape = |(name, array): (&String, &Array)| (name.clone(), array.shape.clone());
+    arrays.iter().map(shape).collect()
+}
+
+/// What to do about weights that are another model's.
+const TOGETHER: &str = "the weights and the configuration must come from the same model";
+
+/// Refuses arrays of these names and shapes unless they are exactly the model's parameters. The
+/// first few that do not fit are named; `place` is for the message.
+pub fn check_shapes(model: &Model, found: &Shapes, place: impl ToString) -> Result<()> {
+    let wanted: Shapes = shapes(model).into_iter().collect();
+    let of_model = wanted
+        .iter()
+        .filter_map(|(name, shape)| match found.get(name) {
+            Some(found) if found == shape => None,
+            Some(found) => Some(format!("the weight {name} is {found:?}, not {shape:?}")),
+            None => Some(format!("the weight {name} is missing")),
+        });
+    let unknown = found.keys().filter(|name| !wanted.contains_key(*name));
+    let unknown = unknown.map(|name| format!("the weight {name} is none of this model's"));
+    match first_few(of_model.chain(unknown)) {
+        Some(problem) => Err(Error::model(place, problem, TOGETHER)),
+        None => Ok(()),
     }
+}
+
+/// Problems as one, the first three in words.
+fn first_few(problems: impl Iterator<Item = String>) -> Option<String> {
+    let all: Vec<String> = problems.collect();
+    let named = all.get(..3).unwrap_or(&all).join("; ");
+    match all.len() {
+        0 => None,
+        1..=3 => Some(named),
+        count => Some(format!("{named}; and so on, {count} in all")),
+    }
+}
+
+/// The model with these weights. Each name must be there, with the model's shape, and no other, and
+/// each number must be one; `place` is for the message.
+pub fn load(model: Model, weights: &Arrays, place: impl ToString) -> Result<Model> {
+    struct Load<'a>(&'a Arrays);
     impl MapParameter for Load<'_> {
         fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D> {
-            let shape = value.dims();
-            match self.weights.get(name) {
-                Some(array) if array.shape == shape => {
-                    self.used += 1;
-                    let data = TensorData::new(array.values.clone(), shape);
-                    return Tensor::from_data(data, &value.device());
-                }
-                Some(array) => self.problem.get_or_insert_with(|| {
-                    format!("the weight {name} is {:?}, not {shape:?}", array.shape)
-                }),
-                None => self
-                    .problem
-                    .get_or_insert_with(|| format!("the weight {name} is missing")),
-            };
-            value
+            let data = TensorData::new(self.0[name].values.clone(), value.shape());
+            Tensor::from_data(data, &value.device())
         }
     }
-    let mut each = Load {
-        weights,
-        used: 0,
-        problem: None,
-    };
-    let model = map(model, &mut each);
-    let remedy = "the weights and the configuration must come from the same model";
-    if let Some(problem) = each.problem {
-        return Err(Error::model(place, problem, remedy));
-    }
-    if each.used != weights.len() {
-        let known = self::weights(&model);
-        let unknown = weights.keys().find(|name| !known.contains_key(*name));
-        return Err(Error::model(
+    check_shapes(&model, &shapes_of(weights), place.to_string())?;
+    let wild = weights.iter().filter_map(|(name, array)| {
+        let wild = array.values.iter().filter(|value| !value.is_finite());
+        let (count, all) = (wild.count(), array.values.len());
+        (count > 0)
+            .then(|| format!("the weight {name} is NaN or infinite at {count} of {all} places"))
+    });
+    match first_few(wild) {
+        None => Ok(map(model, &mut Load(weights))),
+        Some(problem) => Err(Error::model(
             place,
-            format!(
-                "the weight {} is none of this model's",
-                unknown.map_or("", String::as_str)
-            ),
-            remedy,
-        ));
+            problem,
+            "such a model answers nothing: take another file, or train again",
+        )),
     }
-    Ok(model)
 }
 
 /// Where a traversal is, as the names of the modules it has entered.

@@ -21,19 +21,12 @@ pub struct Parameter {
 
 /// A model's parameters, in its order. Refuses a name that occurs twice.
 pub fn parameters(model: &Model) -> Result<Vec<Parameter>> {
-    struct Collect(Vec<Parameter>);
-    impl EachParameter for Collect {
-        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
-            self.0.push(Parameter {
-                name: name.into(),
-                shape: value.dims().to_vec(),
-            });
-        }
-    }
-    let mut collect = Collect(vec![]);
-    params::for_each(model, &mut collect);
-    unique(&collect.0)?;
-    Ok(collect.0)
+    let shapes = params::shapes(model).into_iter();
+    let all: Vec<Parameter> = shapes
+        .map(|(name, shape)| Parameter { name, shape })
+        .collect();
+    unique(&all)?;
+    Ok(all)
 }
 
 fn unique(parameters: &[Parameter]) -> Result<()> {

@@ -21,7 +21,8 @@ use crate::augment::Augmentation;
 use crate::augment::batch::mix::Mixing;
 use crate::augment::floats::erasing::Erasing;
 use crate::data::split::Method;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, printable};
+use crate::input;
 use crate::migrate::{self, SCHEMA};
 use crate::models::{Family, ModelConfig};
 use crate::settings;
@@ -221,13 +222,9 @@ impl Recipe {
             Some((name, text)) => (name.to_string(), text.to_string()),
             None => Self::read_file(name_or_file)?,
         };
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| {
-            Error::recipe(
-                name_or_file,
-                format!("this is not TOML: {}", error.to_string().trim_end()),
-                "mend the line; the built-in recipes show how it is written",
-            )
-        })?;
+        let mut table: Table = text
+            .parse()
+            .map_err(|error| not_toml(name_or_file, &error))?;
         if migrate::take_schema(&mut table)? == Some(1) {
             migrate::upgrade_recipe(&mut table)?;
         }
@@ -248,7 +245,7 @@ impl Recipe {
 
     /// Reads the recipe that a run has written into its folder.
     pub fn restore(path: &Path) -> Result<Restored> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = input::text(path, LONGEST)?;
         Self::parse(&text, path.display())
     }
 
@@ -335,7 +332,7 @@ impl Recipe {
                 format!("{names}; or give a file"),
             ));
         }
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = input::text(path, LONGEST)?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         Ok((stem.into_owned(), text))
     }
@@ -362,13 +359,18 @@ impl Recipe {
     /// Numbers, each by itself.
     fn check_ranges(&self) -> Result<()> {
         let train = &self.train;
-        for (field, value) in [
-            ("train.epochs", train.epochs),
-            ("train.batch", train.batch as u64),
-            ("train.micro_batch", train.micro_batch as u64),
+        for (field, value, least, most) in [
+            ("train.epochs", train.epochs, 1, 1_000_000),
+            ("train.batch", train.batch as u64, 1, 1 << 20),
+            ("train.micro_batch", train.micro_batch as u64, 1, 1 << 20),
+            ("data.folder_size", self.data.folder_size as u64, 0, 4096),
         ] {
-            if value == 0 {
-                return Err(Error::recipe(field, "it is 0", "choose 1 or more"));
+            if !(least..=most).contains(&value) {
+                return Err(Error::recipe(
+                    field,
+                    format!("{value} is out of range"),
+                    format!("choose {least} to {most}"),
+                ));
             }
         }
         for (field, value, above_zero, most) in [
@@ -449,8 +451,22 @@ impl Recipe {
 
     fn check_groups(&self) -> Result<()> {
         let train = &self.train;
+        if train.groups.len() > MOST_GROUPS {
+            return Err(Error::recipe(
+                "train.groups",
+                format!("there are {} of them", train.groups.len()),
+                format!("write at most {MOST_GROUPS}: * in a pattern stands for any characters"),
+            ));
+        }
         for (number, group) in train.groups.iter().enumerate() {
             group.check(number)?;
+            if group.pattern.len() > LONGEST_PATTERN {
+                return Err(Error::recipe(
+                    format!("train.groups[{number}].pattern"),
+                    format!("it is {} bytes long", group.pattern.len()),
+                    format!("write at most {LONGEST_PATTERN}: no parameter's name is as long"),
+                ));
+            }
         }
         if !train.groups.is_empty() {
             let known = groups::known(&self.model)?;
@@ -499,6 +515,31 @@ impl Recipe {
             decay_scale: train.decay_scale,
             clip_norm: train.clip_norm,
         }
+    }
+}
+
+/// The longest recipe that is read, in bytes: a thousand times as long as any that makes sense.
+const LONGEST: u64 = 1 << 20;
+
+/// The most groups of parameters, each of which is compared with every name.
+const MOST_GROUPS: usize = 256;
+
+/// The longest pattern of a group, in bytes.
+const LONGEST_PATTERN: usize = 256;
+
+/// The parser's words on lines of their own, which point at the place, where that can be shown.
+fn not_toml(name: &str, error: &toml::de::Error) -> Error {
+    /// Characters of a line that is shown.
+    const WIDEST: usize = 200;
+    let mut text = error.to_string();
+    if text.lines().any(|line| line.len() > WIDEST) {
+        text = error.message().to_owned();
+    }
+    let lines: Vec<_> = text.trim_end().lines().map(printable).collect();
+    Error::Recipe {
+        field: printable(name).into_owned(),
+        problem: format!("this is not TOML: {}", lines.join("\n")),
+        remedy: "mend the line; the built-in recipes show how it is written".into(),
     }
 }
 
@@ -620,7 +661,7 @@ mod tests {
             ),
             (&["epochs=5"], "epochs:", "did you mean train.epochs?"),
             (&["shema=2"], "shema:", "did you mean schema?"),
-            (&["train.batch=0"], "train.batch:", "1 or more"),
+            (&["train.batch=0"], "train.batch: 0 is out", "1 to 1048576"),
             (&["train.batch=-1"], "train.batch: -1 is out", "such as 256"),
             (&["model.patch_size=7"], "model.patch_size:", "divides 72"),
             (
@@ -728,7 +769,7 @@ mod tests {
                 "run: written by a newer smallvit",
             ),
             ("schema = 2", "schema = \"x\"", "run: its schema is \"x\""),
-            ("epochs = 80", "epochs = 0", "run: train.epochs: it is 0"),
+            ("epochs = 80", "epochs = 0", "run: train.epochs: 0 is out"),
             ("epochs = 80", "epoch = 80", "run: train.epoch: there is no"),
             ("epochs = 80", "epochs 80", "run: TOML parse error"),
         ] {
@@ -787,5 +828,172 @@ mod tests {
         has_all::<Augmentation>(&known["augment"]);
         has_all::<VitConfig>(&known["model"]);
         has_all::<TrainRecipe>(&known["train"]);
+    }
+
+    /// Every field of the example that is no table, by its path.
+    fn fields(table: &Table, path: &str, all: &mut Vec<String>) {
+        for (name, value) in table {
+            match value {
+                Value::Table(inner) => fields(inner, &format!("{path}{name}."), all),
+                Value::Array(_) => {
+                    all.extend([format!("{path}{name}"), format!("{path}{name}[0]")])
+                }
+                _ => all.push(format!("{path}{name}")),
+            }
+        }
+    }
+
+    #[test]
+    fn every_field_takes_a_value_that_makes_sense_or_says_what_is_allowed() {
+        let known = known(Family::Vit);
+        let mut all = vec![];
+        fields(&known, "", &mut all);
+        all.retain(|field| field != "schema");
+        let groups = ["pattern", "decay", "rate"].map(|name| format!("train.groups[0].{name}"));
+        all.extend(groups);
+        assert!(all.len() > 60, "{}", all.len());
+        let mut accepted = 0;
+        for field in &all {
+            for value in [
+                "-1",
+                "0",
+                "0.5",
+                "1e18",
+                "1e400",
+                "-1e400",
+                "9223372036854775807",
+                "x",
+                "\"\"",
+                "nan",
+                "-nan",
+                "inf",
+                "-inf",
+                "[]",
+                "[[]]",
+                "{}",
+                "true",
+                "off",
+                "1979-05-27",
+                "1e3",
+                "-0.0",
+                "\"\u{7}\"",
+            ] {
+                let setting = format!("{field}={value}");
+                let error = match load("quickstart", &[&setting]) {
+                    Ok(_) => {
+                        accepted += 1;
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                let message = error.to_string();
+                assert_eq!(error.exit_code(), 2, "{setting}: {message}");
+                // A value may also be at odds with another field, or make a list of too few.
+                let table = field.split(['.', '[']).next().unwrap();
+                assert!(message.starts_with(table), "{setting}: {message}");
+                assert!(!error.remedy().is_empty(), "{setting}: {message}");
+                assert!(!message.contains(char::is_control), "{setting}: {message}");
+            }
+        }
+        // Whatever is accepted would also be read back.
+        assert!(accepted > 100, "{accepted}");
+    }
+
+    #[test]
+    fn whole_numbers_may_be_written_with_an_exponent() {
+        let recipe = load(
+            "quickstart",
+            &["train.epochs=1e3", "model.head=[1e2, 64.0]"],
+        )
+        .unwrap();
+        assert_eq!(recipe.train.epochs, 1000);
+        assert_eq!(vit(&recipe).head, [100, 64]);
+        for (setting, problem) in [
+            ("train.epochs=1.5", "1.5 is not a whole number"),
+            ("train.epochs=1e-3", "0.001 is not a whole number"),
+            ("train.epochs=nan", "NaN is not a whole number"),
+            ("train.epochs=1e300", "1e300 is not a whole number"),
+            ("train.epochs=1e15", "1000000000000000 is out of range"),
+            ("train.seed=-1e3", "-1000 is out of range"),
+        ] {
+            let message = load("quickstart", &[setting]).unwrap_err().to_string();
+            assert!(message.contains(problem), "{message}");
+        }
+    }
+
+    #[test]
+    fn recipe_files_that_are_none_are_refused_quickly() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.toml");
+        let refused = |text: &[u8]| {
+            std::fs::write(&path, text).unwrap();
+            let began = std::time::Instant::now();
+            let error = load(path.to_str().unwrap(), &[]).unwrap_err();
+            assert!(began.elapsed().as_secs() < 2, "{error}");
+            error.to_string()
+        };
+        let many = |text: &str, count: usize| text.repeat(count).into_bytes();
+        for (text, problem) in [
+            (
+                many("# a comment\n", 1_000_000),
+                "longer than 1048576 bytes",
+            ),
+            (many("[", 100_000), "not TOML"),
+            ([b"a = ".to_vec(), many("[", 100_000)].concat(), "not TOML"),
+            (
+                [b"a = ".to_vec(), many("{a=", 100_000)].concat(),
+                "not TOML",
+            ),
+            (
+                [many("a.", 100_000), b"a = 1".to_vec()].concat(),
+                "not TOML",
+            ),
+            (
+                [b"[".to_vec(), many("a.", 100_000), b"a]".to_vec()].concat(),
+                "not TOML",
+            ),
+            (
+                many("[[train.groups]]\npattern = \"*\"\n", 30_000),
+                "there are 30000",
+            ),
+            (
+                [many("x", 1_000_000), b" = 1".to_vec()].concat(),
+                "no such field",
+            ),
+            (b"train.epochs = 3\0".to_vec(), "not TOML"),
+            (b"train.epochs = \"\x1b[2J\"".to_vec(), "not TOML"),
+            (vec![0xff; 100], "UTF-8"),
+            (
+                [b"model.head = [".to_vec(), many("1,", 1000), b"]".to_vec()].concat(),
+                "model.head: 1000 hidden layers",
+            ),
+            (
+                [
+                    b"[[train.groups]]\npattern = \"".to_vec(),
+                    many("*a", 100_000),
+                    b"\"".to_vec(),
+                ]
+                .concat(),
+                "train.groups[0].pattern: it is 200000 bytes",
+            ),
+        ] {
+            let message = refused(&text);
+            assert!(message.contains(problem), "{problem}: {message}");
+            let wild = |c: char| c.is_control() && c != '\n';
+            assert!(!message.contains(wild), "{message:?}");
+            assert!(message.len() < 5_000, "{}", message.len());
+        }
+        // Windows's line ends and byte order mark are no trouble.
+        std::fs::write(&path, "\u{feff}[train]\r\nepochs = 3\r\n").unwrap();
+        assert_eq!(load(path.to_str().unwrap(), &[]).unwrap().train.epochs, 3);
+        let deep = format!("{}a=1", "a.".repeat(100_000));
+        let error = load("quickstart", &[&deep]).unwrap_err();
+        assert!(error.to_string().contains("more than 16 parts"));
+        let error = load("quickstart", &["train.groups[3].rate=1"]).unwrap_err();
+        assert!(
+            error.remedy().contains("the list is empty"),
+            "{}",
+            error.remedy()
+        );
     }
 }

@@ -1,12 +1,12 @@
 //! What a run came to: `result.json`.
 
-use std::fs;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::input;
 use crate::models::ModelName;
 
 /// What one model's run came to. Accuracies are in percent.
@@ -61,7 +61,7 @@ pub fn read_result(path: &Path) -> Result<Vec<RunResult>> {
     struct Document {
         models: Vec<RunResult>,
     }
-    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let text = input::text(path, 1 << 24)?;
     let document: Document = serde_json::from_str(&text).map_err(|error| {
         Error::model(
             path.display(),
