@@ -177,27 +177,37 @@ impl Error {
             | Self::Download { remedy, .. }
             | Self::Diverged { remedy, .. }
             | Self::Interrupted { remedy, .. } => remedy,
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::StorageFull
-                | io::ErrorKind::QuotaExceeded
-                | io::ErrorKind::FileTooLarge => {
-                    "there is no room left: free some space or choose another folder; \
-                     what was saved before is untouched"
-                }
-                io::ErrorKind::PermissionDenied => "check who may read and write it",
-                io::ErrorKind::NotFound => "check the path",
-                _ => "",
-            },
+            Self::Io { action, source, .. } => system_remedy(action, source.kind()),
         }
     }
 
-    /// The program's exit status: 2 for a request that cannot be met, 130 after Ctrl-C, else 1.
+    /// The program's exit status: 2 for a request that cannot be met, 130 where the user stopped it
+    /// and all is saved, 1 for whatever else went wrong. (0 is success.)
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Recipe { .. } => 2,
             Self::Interrupted { .. } => 130,
             _ => 1,
         }
+    }
+}
+
+/// What to do where the system refused.
+fn system_remedy(action: &str, kind: io::ErrorKind) -> &'static str {
+    use io::ErrorKind;
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            "there is no room left: free some space or choose another folder; \
+             what was saved before is untouched"
+        }
+        ErrorKind::PermissionDenied => "check who may read and write it",
+        ErrorKind::ReadOnlyFilesystem => "nothing can be written there: choose another folder",
+        // A file that is written need not be there.
+        ErrorKind::NotFound if action == "write" => "make the folder first, or choose another",
+        ErrorKind::NotFound => "check the path",
+        ErrorKind::IsADirectory => "this is a folder: name a file in it",
+        ErrorKind::NotADirectory => "a part of the path is a file, not a folder: check the path",
+        _ => "",
     }
 }
 
@@ -224,5 +234,33 @@ mod tests {
         }
         let long = Error::recipe("field", "ä".repeat(1 << 20), "none").to_string();
         assert_eq!(long.chars().count(), "field: ".len() + 4001);
+    }
+
+    #[test]
+    fn the_system_s_words_come_with_what_to_do() {
+        let remedy = |action: &'static str, kind: io::ErrorKind| {
+            Error::io(action, "a")(kind.into()).remedy().to_owned()
+        };
+        assert_eq!(remedy("read", io::ErrorKind::NotFound), "check the path");
+        assert!(remedy("write", io::ErrorKind::NotFound).contains("make the folder"));
+        assert!(remedy("read", io::ErrorKind::IsADirectory).contains("name a file"));
+        assert!(remedy("write", io::ErrorKind::ReadOnlyFilesystem).contains("another folder"));
+        assert!(remedy("write", io::ErrorKind::StorageFull).contains("no room left"));
+        assert_eq!(remedy("write", io::ErrorKind::Interrupted), "");
+    }
+
+    #[test]
+    fn exit_codes_tell_requests_failures_and_stops_apart() {
+        assert_eq!(Error::recipe("a", "b", "c").exit_code(), 2);
+        assert_eq!(Error::data("a", "b", "c").exit_code(), 1);
+        assert_eq!(
+            Error::io("read", "a")(io::ErrorKind::NotFound.into()).exit_code(),
+            1
+        );
+        let stopped = Error::Interrupted {
+            place: "here".into(),
+            remedy: "go on".into(),
+        };
+        assert_eq!(stopped.exit_code(), 130);
     }
 }

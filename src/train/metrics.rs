@@ -69,6 +69,18 @@ impl Sums {
     }
 }
 
+/// The standard error of an accuracy in percent over that many images, in percentage points:
+/// 100 · √(p (1 − p) / n), of n independent answers of which each is right with probability p.
+///
+/// ```
+/// use smallvit::train::metrics::standard_error;
+/// assert!((standard_error(90.0, 900) - 1.0).abs() < 1e-9);
+/// ```
+pub fn standard_error(percent: f64, images: u64) -> f64 {
+    let share = percent / 100.0;
+    100.0 * (share * (1.0 - share) / images as f64).sqrt()
+}
+
 /// How many classes come before this one, by logit and, among equals, by number. None where a
 /// logit is not a number: such an image counts as wrong.
 pub fn rank(logits: &[f32], class: usize) -> Option<usize> {
@@ -191,6 +203,15 @@ mod tests {
         assert_eq!(rank(&logits, 2), Some(1));
         assert_eq!(rank(&logits, 0), Some(3));
         assert_eq!(rank(&[f32::NAN, 1.0], 1), None);
+    }
+
+    #[test]
+    fn a_standard_error_is_in_points_and_falls_with_the_root_of_the_images() {
+        assert!((standard_error(50.0, 10_000) - 0.5).abs() < 1e-12);
+        assert!((standard_error(50.0, 40_000) - 0.25).abs() < 1e-12);
+        assert_eq!(standard_error(100.0, 411), 0.0);
+        assert_eq!(standard_error(0.0, 411), 0.0);
+        assert!(standard_error(f64::NAN, 0).is_nan());
     }
 
     #[test]
