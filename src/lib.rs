@@ -60,6 +60,7 @@
 //!     device: device::cpu(),
 //!     stop: &AtomicBool::new(false),
 //!     resume_command: "run it again".into(),
+//!     from: Default::default(),
 //! };
 //! let result = run::train(&run, &mut [])?;
 //! assert_eq!(result.epochs, 2);

@@ -26,7 +26,7 @@ use smallvit::{Error, Result};
 use smallvit_kernels::matrix::{self, Precision};
 
 use super::hints;
-use super::options::{self, DeviceOption, PrecisionOption};
+use super::options::{self, DeviceOption, PrecisionOption, Threads};
 use super::output;
 
 /// Time a training step and its parts, on made-up images.
@@ -53,9 +53,8 @@ pub struct Arguments {
     /// Steps to time, after one that is not counted.
     #[arg(long, value_name = "N", default_value_t = 8)]
     steps: usize,
-    /// Threads [default: one a core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
@@ -102,7 +101,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "leave out --inference or --composed, or choose f32",
         ));
     }
-    let threads = options::threads(arguments.threads);
+    let threads = arguments.threads.count();
     let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?
         .in_precision(precision)?;
     if arguments.composed {

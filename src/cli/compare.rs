@@ -6,6 +6,7 @@ use clap::Args;
 use smallvit::atomic;
 use smallvit::input;
 use smallvit::models::ModelName;
+use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::prepare::Prepared;
@@ -15,9 +16,8 @@ use smallvit::{Error, Result};
 
 use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
-use super::output::note;
 use super::show::draw_patches;
-use super::train::{draw_curves, model_run, print_results};
+use super::train::{Job, draw_curves, print_plans, print_results, run_plan, tell_sizes};
 
 /// Train several models from the same seed and compare them.
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit", help = format!("Which: {}", ModelName::list()), value_parser = hints::value::<ModelName>)]
     models: Vec<ModelName>,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "models", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "models", "out", "dry_run"])]
     resume: Option<PathBuf>,
 }
 
@@ -67,41 +67,44 @@ pub fn run(arguments: Arguments) -> Result<()> {
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let mut prepared = Prepared::new(dataset, &recipe)?;
+    if run.dry_run {
+        let mut plans = vec![];
+        for model in models {
+            let mut recipe = recipe.clone();
+            recipe.model = recipe.model.named(model);
+            prepared.info.config = recipe.model.clone();
+            plans.push(run_plan(&recipe, &prepared, &run)?);
+        }
+        print_plans(&plans, &run);
+        return Ok(());
+    }
     let folder = match folder {
         Some(folder) => folder,
         None => RunFolder(run.folder(&recipe)?),
     };
+    let _lock = folder.lock()?;
     atomic::sweep(&folder.0);
     atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     let names = serde_json::json!(models).to_string();
     atomic::write(&folder.models(), names.as_bytes())?;
-    if !run.quiet && !run.json {
-        note!(
-            "{}: {} to train on, {} to choose on, {} to test on; {} classes",
-            prepared.name,
-            prepared.train.samples.len(),
-            prepared.validation.samples.len(),
-            prepared.test.samples.len(),
-            prepared.info.classes.len()
-        );
-    }
+    tell_sizes(&prepared, &run);
     let stop = options::stop_flag();
+    let mut job = Job {
+        options: &run,
+        data_options: &data,
+        stop: &stop,
+        resume_command: format!("smallvit compare --resume {}", folder.0.display()),
+        from: checkpoint::From::Last,
+        models_after: models.len() as u64,
+    };
     let mut runs = vec![];
     for model in models {
+        job.models_after -= 1;
         let mut recipe = recipe.clone();
         recipe.model = recipe.model.named(model);
         prepared.info.config = recipe.model.clone();
         let model_folder = RunFolder(folder.0.join(model.to_string()));
-        let resume = format!("smallvit compare --resume {}", folder.0.display());
-        let done = model_run(
-            &recipe,
-            &prepared,
-            &model_folder,
-            &run,
-            &data,
-            &stop,
-            resume,
-        )?;
+        let done = job.run(&recipe, &prepared, &model_folder)?;
         draw_curves(&model_folder, &recipe, std::slice::from_ref(&done))?;
         runs.push(done);
     }

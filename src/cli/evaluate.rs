@@ -15,7 +15,7 @@ use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
-use super::options::{self, DataOptions, DeviceOption};
+use super::options::{DataOptions, DeviceOption, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
@@ -36,9 +36,8 @@ pub struct Arguments {
     /// or here].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file)]
     out: Option<PathBuf>,
-    /// Threads [default: one a core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Print the numbers as JSON.
     #[arg(long)]
     json: bool,
@@ -130,11 +129,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut confused = vec![0u64; classes * classes];
     let mut top5 = vec![0u64; classes];
     let mut not_numbers = 0;
-    let workers = Workers::new(
-        options::threads(arguments.threads),
-        recipe.train.micro_batch,
-        device,
-    )?;
+    let workers = Workers::new(arguments.threads.count(), recipe.train.micro_batch, device)?;
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let preprocess = std::sync::Arc::new(info.preprocess());

@@ -12,6 +12,7 @@ use smallvit::data::catalogue::Spec;
 use smallvit::data::{self, Dataset, LoadOptions, search};
 use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
+use smallvit::train::schedule::ScheduleKind;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
 
@@ -106,8 +107,18 @@ pub struct RecipeOptions {
     /// Override a field of the recipe, for example train.epochs=5; may be repeated.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     pub settings: Vec<String>,
+    /// Times through the training images; short for --set train.epochs=N. Of a training that this
+    /// makes shorter, the warm-up keeps its share.
+    #[arg(long, value_name = "N", value_parser = whole(1, 1_000_000), allow_hyphen_values = true)]
+    pub epochs: Option<u64>,
+    /// Images a step; short for --set train.batch=N.
+    #[arg(long, value_name = "N", value_parser = whole(1, 1 << 20), allow_hyphen_values = true)]
+    pub batch: Option<u64>,
+    /// The (highest) learning rate; short for --set train.learning_rate=X.
+    #[arg(long, value_name = "X", value_parser = rate, allow_hyphen_values = true)]
+    pub lr: Option<f64>,
     /// The seed of every random draw; short for --set train.seed=N.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole(0, i64::MAX as u64), allow_hyphen_values = true)]
     pub seed: Option<u64>,
     #[command(flatten)]
     pub precision: PrecisionOption,
@@ -156,14 +167,101 @@ impl RecipeOptions {
             (None, _) => "quickstart",
         };
         let mut settings = self.settings.clone();
+        settings.extend(self.epochs.map(|epochs| format!("train.epochs={epochs}")));
+        settings.extend(self.batch.map(|batch| format!("train.batch={batch}")));
+        settings.extend(self.lr.map(|rate| format!("train.learning_rate={rate:?}")));
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
         settings.extend(self.precision.setting());
+        settings.extend(shorter_warmup(name, &settings));
         if let Some(set) = data {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(absolute(set)?)));
         }
         self::recipe(name, &settings)
     }
+}
+
+/// The warm-up for a training that settings make shorter than the recipe's own, and say nothing of
+/// its warm-up: the same share of it.
+fn shorter_warmup(name: &str, settings: &[String]) -> Option<String> {
+    let of = |field: &str| {
+        let values = settings.iter().filter_map(|setting| {
+            let (name, value) = setting.split_once('=')?;
+            (name.trim() == field).then_some(value.trim())
+        });
+        values.last()
+    };
+    let own = Recipe::load(name, &[]).ok()?.train;
+    let epochs: f64 = of("train.epochs")?.parse().ok()?;
+    let share = epochs / own.epochs as f64;
+    let is_warmed = own.schedule == ScheduleKind::WarmupCosine && own.warmup_epochs > 0.0;
+    if !is_warmed || share >= 1.0 || share <= 0.0 || of("train.warmup_epochs").is_some() {
+        return None;
+    }
+    let warmup = own.warmup_epochs * share;
+    note!(
+        "the warm-up is shortened with the training, from {} epochs to {warmup} \
+         (--set train.warmup_epochs=… sets it)",
+        own.warmup_epochs
+    );
+    Some(format!("train.warmup_epochs={warmup:?}"))
+}
+
+/// For clap: a whole number within bounds, which may be written `1e3`.
+pub fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    move |text| {
+        let number = text.parse().ok().or_else(|| {
+            let number: f64 = text.parse().ok()?;
+            let is_whole = number.fract() == 0.0 && (0.0..=2f64.powi(53)).contains(&number);
+            is_whole.then_some(number as u64)
+        });
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("choose a whole number from {least} to {most}"))
+    }
+}
+
+/// For clap: a learning rate.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok();
+    rate.filter(|&rate| rate > 0.0 && rate <= 100.0)
+        .ok_or_else(|| "choose a number above 0, and at most 100".into())
+}
+
+/// How many threads work.
+#[derive(Args, Clone)]
+pub struct Threads {
+    /// Threads; 0 is one a core [default: 0].
+    #[arg(long = "threads", value_name = "N", value_parser = a_number_of_threads, allow_hyphen_values = true)]
+    pub asked: Option<usize>,
+}
+
+impl Threads {
+    /// How many, for what is ours and for what the backend spreads over cores by itself.
+    pub fn count(&self) -> usize {
+        let threads = match self.asked {
+            None | Some(0) => cores(),
+            Some(threads) => threads,
+        };
+        // An error means that the backend already has its threads; then they are as many as there
+        // are cores.
+        let _ = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build_global();
+        threads
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// More threads than cores only wait for each other; a few times as many may be tried.
+fn a_number_of_threads(text: &str) -> Result<usize, String> {
+    let most = (4 * cores()).max(64) as u64;
+    let threads = whole(0, most)(text)
+        .map_err(|problem| format!("{problem}; 0 is one a core, which are {} here", cores()))?;
+    Ok(threads as usize)
 }
 
 /// The recipe of that name or in that file, with its settings.
@@ -208,11 +306,14 @@ pub struct RunOptions {
     /// Where the run is written [default: runs/<time>-<recipe>-<data>].
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Threads [default: one a core].
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub threads: Threads,
     #[command(flatten)]
     pub device: DeviceOption,
+    /// Say what the run would take (parameters, time, memory, disk), from a few steps that are
+    /// thrown away; write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Say nothing but the result.
     #[arg(long, short, conflicts_with = "verbose")]
     pub quiet: bool,
@@ -225,11 +326,6 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// The threads to use.
-    pub fn threads(&self) -> usize {
-        threads(self.threads)
-    }
-
     /// The folder of a new run; it must not hold another.
     pub fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
         let (out, asked) = match &self.out {
@@ -289,20 +385,8 @@ fn absolute(set: &str) -> Result<String> {
     Ok(format!("folder:{}", absolute.display()))
 }
 
-/// One a core, if nothing else is asked for.
-pub fn threads(asked: Option<usize>) -> usize {
-    let threads =
-        asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()));
-    // Also for what the backend spreads over cores by itself. An error means that it already has
-    // its threads; then they are as many as there are cores.
-    let _ = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.max(1))
-        .build_global();
-    threads
-}
-
 /// A flag that Ctrl-C sets, once; another Ctrl-C ends the program at once. One that follows within
-/// a second is taken for the same: a wrapper often passes on what its whole group has got.
+/// a moment is taken for the same: a wrapper often passes on what its whole group has got.
 pub fn stop_flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = flag.clone();
@@ -313,7 +397,7 @@ pub fn stop_flag() -> Arc<AtomicBool> {
             set.store(true, Ordering::Relaxed);
             note!("\nfinishing the step and saving; once more to stop at once");
         }
-        Some(first) if first.elapsed() < Duration::from_secs(1) => {}
+        Some(first) if first.elapsed() < Duration::from_millis(100) => {}
         Some(_) => std::process::exit(130),
     };
     if ctrlc::set_handler(handler).is_err() {

@@ -11,7 +11,7 @@ use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
 use super::evaluate::Which;
-use super::options::{self, DeviceOption};
+use super::options::{DeviceOption, Threads};
 use super::output;
 
 /// Say what is in pictures.
@@ -26,9 +26,8 @@ pub struct Arguments {
     which: Which,
     #[command(flatten)]
     device: DeviceOption,
-    /// Threads [default: one a core].
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Print JSON, with the logits.
     #[arg(long)]
     json: bool,
@@ -38,7 +37,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let device = arguments.device.open()?;
     let path = arguments.which.file(&arguments.model)?;
     let (info, model) = file::open(&path, &device)?;
-    let workers = Workers::new(options::threads(arguments.threads), 32, device)?;
+    let workers = Workers::new(arguments.threads.count(), 32, device)?;
     let size = info.config.image_size();
     let preprocess = info.preprocess();
     let mut images = vec![0.0; arguments.images.len() * preprocess.output_len()];

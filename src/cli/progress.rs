@@ -2,7 +2,7 @@
 //! epoch, elsewhere a line an epoch.
 
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use smallvit::Result;
@@ -22,6 +22,12 @@ pub struct Progress {
     bar: Option<ProgressBar>,
     epochs: u64,
     steps: u64,
+    /// Whether the five likeliest of the classes are fewer than all.
+    top5: bool,
+    /// Models after this one, which will take as long.
+    models_after: u64,
+    /// When this process began, and how many steps had been taken.
+    began: (Instant, u64),
     verbose: bool,
 }
 
@@ -35,7 +41,7 @@ enum How {
 
 impl Progress {
     /// For the model with this name.
-    pub fn new(label: impl ToString, options: &RunOptions) -> Self {
+    pub fn new(label: impl ToString, options: &RunOptions, models_after: u64) -> Self {
         let how = match options {
             RunOptions { quiet: true, .. } => How::Quiet,
             RunOptions { json: true, .. } => How::Json,
@@ -48,14 +54,30 @@ impl Progress {
             bar: None,
             epochs: 0,
             steps: 0,
+            top5: true,
+            models_after,
+            began: (Instant::now(), 0),
             verbose: options.verbose,
         }
+    }
+
+    /// What is left of the whole command, by what its steps have taken so far; validation is
+    /// among that from the second epoch on.
+    fn to_go(&self, step: u64) -> String {
+        let (began, from) = self.began;
+        let taken = step.saturating_sub(from).max(1);
+        let of_this = (self.epochs * self.steps).saturating_sub(step);
+        let left = of_this + self.models_after * self.epochs * self.steps;
+        let seconds = began.elapsed().as_secs_f64() / taken as f64 * left as f64;
+        format!("{} to go", table::seconds(seconds))
     }
 }
 
 impl Observer for Progress {
     fn begin(&mut self, begin: &Begin) -> Result<()> {
         (self.epochs, self.steps) = (begin.recipe.train.epochs, begin.steps_per_epoch);
+        self.began = (Instant::now(), begin.from.step);
+        self.top5 = begin.classes > 5;
         let go_on = match begin.from.step {
             0 => String::new(),
             step => format!(", going on after step {step}"),
@@ -91,22 +113,26 @@ impl Observer for Progress {
         if self.how != How::Live {
             return Ok(());
         }
-        let bar = self.bar.get_or_insert_with(|| {
-            let style = "{prefix} {pos}/{len} {bar:24} ETA {eta} {msg}";
+        self.bar.get_or_insert_with(|| {
+            let style = "{prefix} {pos}/{len} {bar:10} {wide_msg}";
             let style = ProgressStyle::with_template(style).expect("the template is well-formed");
             let bar = ProgressBar::new(self.steps).with_style(style.progress_chars("━━─"));
             bar.set_prefix(format!("epoch {}/{}", counters.epochs + 1, self.epochs));
             bar.enable_steady_tick(Duration::from_millis(500));
             bar
         });
-        bar.set_position(counters.epoch_steps);
-        bar.set_message(format!(
-            "{}/step - loss {:.4} - top-1 {:.2} % - top-5 {:.2} %",
-            table::seconds(step.seconds),
+        // As much as eighty columns hold.
+        let message = format!(
+            "loss {:.4}, top-1 {:.2} %, {} a step, {}",
             step.means.loss,
             step.means.top1,
-            step.means.top5
-        ));
+            table::seconds(step.seconds),
+            self.to_go(counters.step)
+        );
+        if let Some(bar) = &self.bar {
+            bar.set_position(counters.epoch_steps);
+            bar.set_message(message);
+        }
         Ok(())
     }
 
@@ -122,19 +148,25 @@ impl Observer for Progress {
             }
             How::Plain | How::Live => {
                 let (t, v) = (epoch.train, epoch.validation);
+                let top5 = if self.top5 {
+                    format!(", top-5 {:.2} %", v.top5)
+                } else {
+                    String::new()
+                };
+                let left = match epoch.epoch == self.epochs && self.models_after == 0 {
+                    true => table::seconds(epoch.seconds),
+                    false => self.to_go(epoch.step),
+                };
+                // A line of eighty columns for most runs.
                 note!(
-                    "{} epoch {}/{}: {}, {:.0} images/s - loss {:.4}, top-1 {:.2} % - \
-                     validation loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
+                    "{} {}/{}: loss {:.3}, val {:.3}, top-1 {:.2} %, val {:.2} %{top5}; {left}",
                     self.label,
                     epoch.epoch,
                     self.epochs,
-                    table::seconds(epoch.seconds),
-                    epoch.images_per_second,
                     t.loss,
-                    t.top1,
                     v.loss,
-                    v.top1,
-                    v.top5
+                    t.top1,
+                    v.top1
                 );
             }
         }

@@ -3,14 +3,16 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use smallvit::models::ModelName;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
 use smallvit::report::table;
+use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::events::EventFile;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::history::{Epoch, HistoryFile};
+use smallvit::train::plan::{self, Plan};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, read_result};
@@ -20,7 +22,7 @@ use smallvit::{Error, Result};
 
 use super::hints;
 use super::options::{self, DataOptions, RecipeOptions, RunOptions};
-use super::output;
+use super::output::{self, note};
 use super::progress::Progress;
 
 /// Train one model, or go on with a run.
@@ -35,9 +37,34 @@ pub struct Arguments {
     /// Which model, in place of the recipe's.
     #[arg(long, help = format!("{} [default: as the recipe says]", ModelName::list()), value_parser = hints::value::<ModelName>)]
     model: Option<ModelName>,
-    /// Go on with the run in this folder, from its last checkpoint.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "seed", "data", "model", "out"])]
+    /// Go on with the run in this folder.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "model", "out", "dry_run"])]
     resume: Option<PathBuf>,
+    /// From which checkpoint.
+    #[arg(long, value_enum, default_value_t, requires = "resume")]
+    from: Start,
+}
+
+/// From which checkpoint a run goes on.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub enum Start {
+    /// The last one.
+    #[default]
+    Last,
+    /// The one before it: the same bits, some steps again.
+    Previous,
+    /// The best epoch's weights; the optimizer begins afresh, so it is another run from there.
+    Best,
+}
+
+impl From<Start> for checkpoint::From {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::Last => Self::Last,
+            Start::Previous => Self::Previous,
+            Start::Best => Self::Best,
+        }
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -47,6 +74,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         run,
         model,
         resume,
+        from,
     } = arguments;
     let (folder, recipe) = match resume {
         Some(folder) => {
@@ -66,16 +94,106 @@ pub fn run(arguments: Arguments) -> Result<()> {
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
     let prepared = Prepared::new(dataset, &recipe)?;
+    if run.dry_run {
+        let plan = run_plan(&recipe, &prepared, &run)?;
+        print_plans(&[plan], &run);
+        return Ok(());
+    }
     let folder = match folder {
         Some(folder) => folder,
         None => RunFolder(run.folder(&recipe)?),
     };
+    tell_sizes(&prepared, &run);
     let stop = options::stop_flag();
-    let resume = format!("smallvit train --resume {}", folder.0.display());
-    let (result, history) = model_run(&recipe, &prepared, &folder, &run, &data, &stop, resume)?;
+    let job = Job {
+        options: &run,
+        data_options: &data,
+        stop: &stop,
+        resume_command: format!("smallvit train --resume {}", folder.0.display()),
+        from: from.into(),
+        models_after: 0,
+    };
+    let (result, history) = job.run(&recipe, &prepared, &folder)?;
     draw_curves(&folder, &recipe, &[(result.clone(), history)])?;
     print_results(&[result], &folder, &run);
     Ok(())
+}
+
+/// How many images there are for what.
+pub fn tell_sizes(data: &Prepared, options: &RunOptions) {
+    if !options.quiet && !options.json {
+        note!(
+            "{}: {} to train on, {} to choose on, {} to test on; {} classes",
+            data.name,
+            table::counted(data.train.samples.len() as u64, "image"),
+            data.validation.samples.len(),
+            data.test.samples.len(),
+            data.info.classes.len()
+        );
+    }
+}
+
+/// What a run would take.
+pub fn run_plan(recipe: &Recipe, data: &Prepared, options: &RunOptions) -> Result<Plan> {
+    plan::plan(&Run {
+        recipe,
+        data,
+        folder: &RunFolder(PathBuf::new()),
+        threads: options.threads.count(),
+        device: options.device.open()?,
+        stop: &AtomicBool::new(false),
+        resume_command: String::new(),
+        from: checkpoint::From::Last,
+    })
+}
+
+/// Prints what runs would take, a model a run.
+pub fn print_plans(plans: &[Plan], options: &RunOptions) {
+    if options.json {
+        output::print(serde_json::json!({ "models": plans }));
+        return;
+    }
+    let rows: Vec<Vec<String>> = plans
+        .iter()
+        .map(|plan| {
+            vec![
+                plan.model.to_string(),
+                table::count(plan.parameters),
+                format!("{:.1}", plan.macs as f64 / 1e6),
+                table::seconds(plan.seconds_per_step),
+                table::seconds(plan.seconds),
+                table::bytes(plan.memory_bytes),
+                table::bytes(plan.disk_bytes),
+            ]
+        })
+        .collect();
+    let header = [
+        "model",
+        "parameters",
+        "mega-MACs",
+        "a step",
+        "time",
+        "memory",
+        "disk",
+    ];
+    output::print(table::plain(&header, &rows));
+    let steps = |plan: &Plan| {
+        let (epochs, steps) = (plan.epochs, plan.steps_per_epoch);
+        format!(
+            "{} of {}",
+            table::counted(epochs, "epoch"),
+            table::counted(steps, "step")
+        )
+    };
+    let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
+    output::print(format!(
+        "\n{}; {} in all. Measured on a few steps, which were thrown away; nothing was written.\n\
+         mega-MACs: million multiplications and additions an image, forward. While a checkpoint \
+         is written, a run has {} on disk.",
+        plans.first().map(steps).unwrap_or_default(),
+        table::seconds(plans.iter().map(|plan| plan.seconds).sum()),
+        table::bytes(most.unwrap_or_default())
+    ));
 }
 
 /// The run in a folder, and its recipe.
@@ -102,54 +220,92 @@ fn resumed(folder: PathBuf) -> Result<(Option<RunFolder>, Recipe)> {
     Ok((Some(folder), recipe))
 }
 
-/// Trains one model from where its folder stands, and returns its result and history.
-pub fn model_run(
-    recipe: &Recipe,
-    data: &Prepared,
-    folder: &RunFolder,
-    options: &RunOptions,
-    data_options: &DataOptions,
-    stop: &AtomicBool,
-    mut resume_command: String,
-) -> Result<(RunResult, Vec<Epoch>)> {
-    if let Some(dir) = &data_options.data_dir {
-        resume_command += &format!(" --data-dir {}", dir.display());
+/// What the runs of a command share.
+pub struct Job<'a> {
+    pub options: &'a RunOptions,
+    pub data_options: &'a DataOptions,
+    pub stop: &'a AtomicBool,
+    /// The command that would go on, as far as it goes without options.
+    pub resume_command: String,
+    /// From which checkpoint.
+    pub from: checkpoint::From,
+    /// How many models are still to come after this one.
+    pub models_after: u64,
+}
+
+impl Job<'_> {
+    /// Trains one model from where its folder stands, and returns its result and history.
+    pub fn run(
+        &self,
+        recipe: &Recipe,
+        data: &Prepared,
+        folder: &RunFolder,
+    ) -> Result<(RunResult, Vec<Epoch>)> {
+        if folder.result().exists() {
+            checkpoint::check_recipe(folder, recipe)?;
+            let mut results = read_result(&folder.result())?;
+            let result = results.pop().ok_or_else(|| {
+                Error::model(
+                    folder.result().display(),
+                    "there is no result in it",
+                    "take away the file; the run writes it again",
+                )
+            })?;
+            return Ok((result, history(folder)?));
+        }
+        let name = recipe.model.name();
+        let mut table = HistoryFile::new(folder.history());
+        let mut events = EventFile::new(folder.0.clone(), name);
+        let mut progress = Progress::new(name, self.options, self.models_after);
+        let run = Run {
+            recipe,
+            data,
+            folder,
+            threads: self.options.threads.count(),
+            device: self.options.device.open()?,
+            stop: self.stop,
+            resume_command: self.resume_command(),
+            from: self.from,
+        };
+        let result = run::train(&run, &mut [&mut table, &mut events, &mut progress]);
+        let result = result.map_err(|error| with_flags(error, folder))?;
+        Ok((result, history(folder)?))
     }
-    if data_options.strict {
-        resume_command += " --strict";
+
+    fn resume_command(&self) -> String {
+        let mut command = self.resume_command.clone();
+        if let Some(dir) = &self.data_options.data_dir {
+            command += &format!(" --data-dir {}", dir.display());
+        }
+        if self.data_options.strict {
+            command += " --strict";
+        }
+        if let Some(threads) = self.options.threads.asked {
+            command += &format!(" --threads {threads}");
+        }
+        if self.options.device.device != "cpu" {
+            command += &format!(" --device {}", self.options.device.device);
+        }
+        command
     }
-    if let Some(threads) = options.threads {
-        resume_command += &format!(" --threads {threads}");
-    }
-    if options.device.device != "cpu" {
-        resume_command += &format!(" --device {}", options.device.device);
-    }
-    let name = recipe.model.name();
-    let mut table = HistoryFile::new(folder.history());
-    let mut events = EventFile::new(folder.0.clone(), name);
-    let mut progress = Progress::new(name, options);
-    let run = Run {
-        recipe,
-        data,
-        folder,
-        threads: options.threads(),
-        device: options.device.open()?,
-        stop,
-        resume_command,
-    };
-    let result = if folder.result().exists() {
-        let mut results = read_result(&folder.result())?;
-        results.pop().ok_or_else(|| {
-            Error::model(
-                folder.result().display(),
-                "there is no result in it",
-                "take away the file; the run writes it again",
+}
+
+/// How to say from which checkpoint, for an error that names some.
+fn with_flags(error: Error, folder: &RunFolder) -> Error {
+    match &error {
+        Error::Model { remedy, .. }
+            if remedy.ends_with("(best)") || remedy.ends_with("(previous)") =>
+        {
+            hints::and(
+                error,
+                &format!(
+                    "smallvit train --resume {} --from previous|best",
+                    folder.0.display()
+                ),
             )
-        })?
-    } else {
-        run::train(&run, &mut [&mut table, &mut events, &mut progress])?
-    };
-    Ok((result, history(folder)?))
+        }
+        _ => error,
+    }
 }
 
 /// The epochs of a run.
@@ -187,34 +343,38 @@ pub fn draw_curves(
         }
         panel
     };
+    let mut panels = vec![
+        panel(
+            "Loss",
+            Axis::Fitted,
+            |e| e.validation.loss,
+            Some(|e| e.train.loss),
+        ),
+        panel(
+            "Top-1, %",
+            Axis::Percent,
+            |e| e.validation.top1,
+            Some(|e| e.train.top1),
+        ),
+        panel("Learning rate", Axis::FromZero, |e| e.learning_rate, None),
+    ];
+    if runs.iter().any(|(result, _)| result.val_top5.is_some()) {
+        let top5 = panel(
+            "Top-5, %",
+            Axis::Percent,
+            |e| e.validation.top5,
+            Some(|e| e.train.top5),
+        );
+        panels.insert(2, top5);
+    }
     let figure = Figure {
         title: format!("{} on {}", recipe.name, recipe.data.set),
         subtitle: runs
             .iter()
-            .map(|(r, _)| format!("{} test top-1 {:.2} %", r.model, r.test_top1))
+            .map(|(r, _)| format!("{} test top-1 {}", r.model, accuracy(r)))
             .collect::<Vec<_>>()
             .join("  ·  "),
-        panels: vec![
-            panel(
-                "Loss",
-                Axis::Fitted,
-                |e| e.validation.loss,
-                Some(|e| e.train.loss),
-            ),
-            panel(
-                "Top-1, %",
-                Axis::Percent,
-                |e| e.validation.top1,
-                Some(|e| e.train.top1),
-            ),
-            panel(
-                "Top-5, %",
-                Axis::Percent,
-                |e| e.validation.top5,
-                Some(|e| e.train.top5),
-            ),
-            panel("Learning rate", Axis::FromZero, |e| e.learning_rate, None),
-        ],
+        panels,
         columns: 2,
         strokes: Some(StrokeNames {
             solid: "validation".into(),
@@ -231,40 +391,53 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         output::print(serde_json::json!({ "models": results, "folder": folder.0 }));
         return;
     }
-    let header = [
-        "model",
-        "parameters",
-        "best epoch",
-        "val top-1",
-        "val top-5",
-        "test top-1",
-        "test top-5",
-        "last epoch's test top-1",
-        "s/step",
-        "time",
-    ];
+    let top5 = results.iter().any(|result| result.test_top5.is_some());
+    let mut header = vec!["model", "parameters", "epoch", "val top-1", "test top-1"];
+    header.extend(top5.then_some("top-5"));
+    header.extend(["s/step", "time"]);
     let percent = |value: f64| format!("{value:.2} %");
     let rows: Vec<Vec<String>> = results
         .iter()
         .map(|r| {
-            vec![
+            let mut row = vec![
                 r.model.to_string(),
                 table::count(r.parameters),
                 r.best_epoch.to_string(),
                 percent(r.val_top1),
-                percent(r.val_top5),
-                percent(r.test_top1),
-                percent(r.test_top5),
-                percent(r.last_test_top1),
+                accuracy(r),
+            ];
+            row.extend(top5.then(|| r.test_top5.map_or("–".into(), percent)));
+            row.extend([
                 format!("{:.3}", r.seconds_per_step),
                 table::seconds(r.seconds),
-            ]
+            ]);
+            row
         })
         .collect();
     output::print(table::plain(&header, &rows));
+    let last: Vec<String> = results.iter().map(|r| percent(r.last_test_top1)).collect();
     output::print(format!(
-        "\nTest accuracies are of the epoch that was best on the validation images; the test \
-         images were read once, at the end.\nThe run is in {0}; its curves are {0}/curves.png",
+        "\nTest accuracies (± standard error) are of the epoch that was best on the validation\n\
+         images; the test images were read once, at the end. The last epoch has {}.\n\
+         The run is in {1}; its curves are {1}/curves.png",
+        last.join(" and "),
         folder.0.display()
     ));
+    for result in results {
+        if let Some(step) = result.restarted_at_step {
+            note!(
+                "{} went on from the best epoch's weights at step {step}, with an optimizer that \
+                 began afresh",
+                result.model
+            );
+        }
+    }
+}
+
+/// The test accuracy with its standard error, where the result knows of how many images it is.
+fn accuracy(result: &RunResult) -> String {
+    match result.test_top1_error {
+        Some(error) => format!("{:.2} ± {error:.2} %", result.test_top1),
+        None => format!("{:.2} %", result.test_top1),
+    }
 }

@@ -3,6 +3,7 @@
 //! A checkpoint is a model file, with the groups of arrays `weights`, `moment1`, `moment2` and, where
 //! the recipe averages weights, `average`.
 
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::recipe::Recipe;
 use super::state::{Counters, TrainState, optimizer};
 use super::step::diverged;
 use crate::error::{Error, Result};
-use crate::models::file::{self, Contents, ModelInfo};
+use crate::models::file::{self, Contents};
 use crate::params::{self, Arrays};
 
 /// When a checkpoint is due within an epoch. After every epoch there is one anyway.
@@ -66,24 +67,153 @@ impl Origin<'_> {
     }
 }
 
-/// The state of a folder's last checkpoint, or a new one where there is none yet.
-pub fn last_or_new(origin: Origin, device: &Device) -> Result<TrainState> {
+/// Where a run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// From the last checkpoint.
+    #[default]
+    Last,
+    /// From the one before it: the steps in between are taken again, with the same bits.
+    Previous,
+    /// From the weights of the best epoch, at that epoch, with an optimizer (and averages) that
+    /// begin afresh: another run from there on.
+    Best,
+}
+
+/// The state that a folder's run goes on with, or a new one where there is no checkpoint yet.
+///
+/// # Errors
+/// [`Error::Model`] for a checkpoint that is damaged, of other data, or of another recipe, with the
+/// ways out that there are.
+pub fn state(origin: Origin, from: From, device: &Device) -> Result<TrainState> {
     let Origin {
         folder,
         recipe,
         data,
     } = origin;
-    if folder.last().exists() {
-        load(
-            &folder.last(),
-            recipe,
-            &data.info,
-            &data.fingerprint,
-            device,
-        )
-    } else {
-        TrainState::new(recipe, &data.info, &data.fingerprint, device)
+    let state = match from {
+        From::Best => restarted(origin, device)?,
+        From::Last if folder.last().exists() => {
+            load(&folder.last(), origin, device).map_err(|error| with_ways_out(error, folder))?
+        }
+        // A kill between the two renamings of `save_last` leaves only this one.
+        From::Last | From::Previous if folder.previous().exists() => {
+            load(&folder.previous(), origin, device)?
+        }
+        From::Last => return TrainState::new(recipe, &data.info, &data.fingerprint, device),
+        From::Previous => {
+            return Err(Error::model(
+                folder.previous().display(),
+                "there is no checkpoint before the last one",
+                "go on from the last, or from the best",
+            ));
+        }
+    };
+    // What is not gone on from must not be taken for part of the run later.
+    if from != From::Last {
+        folder.set_aside(&folder.last())?;
     }
+    if from == From::Best {
+        folder.set_aside(&folder.previous())?;
+    }
+    Ok(state)
+}
+
+/// An error about a checkpoint that cannot be read, with what else there is to go on from.
+fn with_ways_out(error: Error, folder: &RunFolder) -> Error {
+    let Error::Model {
+        place,
+        problem,
+        remedy,
+    } = error
+    else {
+        return error;
+    };
+    let mut ways = vec![];
+    if folder.previous().exists() {
+        ways.push("from the checkpoint before it, with the same bits (previous)");
+    }
+    if folder.best().exists() {
+        ways.push("from the best epoch's weights, as another run (best)");
+    }
+    if ways.is_empty() {
+        return Error::Model {
+            place,
+            problem,
+            remedy,
+        };
+    }
+    Error::model(place, problem, format!("go on {}", ways.join(", or ")))
+}
+
+/// The best epoch's weights, where the run stood then, with an optimizer that begins afresh.
+fn restarted(origin: Origin, device: &Device) -> Result<TrainState> {
+    let Origin { folder, recipe, .. } = origin;
+    let path = folder.best();
+    let mut contents = Contents::read(&path)?;
+    let mut counters = counters(&contents, &path, origin)?;
+    counters.restarted = counters.step;
+    let place = path.display().to_string();
+    let info = &origin.data.info;
+    let model = info.with_weights(&contents.take("weights")?, place, device)?;
+    let optimizer = optimizer(recipe, &model)?;
+    let average = recipe.train.average.clone();
+    let average = average.map(|average| Average::new(average, &model));
+    Ok(TrainState::of(model, optimizer, average, counters))
+}
+
+/// Refuses a recipe that would make another run of the one that has begun in this folder.
+pub fn check_recipe(folder: &RunFolder, recipe: &Recipe) -> Result<()> {
+    let path = folder.last();
+    if !path.exists() {
+        return Ok(());
+    }
+    let contents = Contents::read(&path).map_err(|error| with_ways_out(error, folder))?;
+    same_recipe(&contents, &path, folder, recipe)
+}
+
+fn same_recipe(
+    contents: &Contents,
+    path: &Path,
+    folder: &RunFolder,
+    recipe: &Recipe,
+) -> Result<()> {
+    let Some(text) = contents.text("recipe") else {
+        return Ok(());
+    };
+    let began = Recipe::parse(text, path.display())?.recipe;
+    let differences = recipe.differences(&began);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::model(
+        folder.recipe().display(),
+        format!(
+            "this is not the recipe that the run began with: {}",
+            differences.join("; ")
+        ),
+        "put back what was; or begin a new run with this recipe, in another folder",
+    ))
+}
+
+/// Where the run stood, if it is the one that goes on.
+fn counters(contents: &Contents, path: &Path, origin: Origin) -> Result<Counters> {
+    let Origin {
+        folder,
+        recipe,
+        data,
+    } = origin;
+    let saved = contents.info()?;
+    let counters: Counters = contents.json("state")?;
+    same_recipe(contents, path, folder, recipe)?;
+    if counters.fingerprint != data.fingerprint || saved != data.info {
+        return Err(Error::model(
+            path.display(),
+            "the data or the model is not what this run began with",
+            "bring back the data set as it was, or begin a new run",
+        ));
+    }
+    Ok(counters)
 }
 
 /// Writes the last checkpoint, within an epoch.
@@ -98,7 +228,8 @@ pub fn save_epoch(state: &TrainState, origin: Origin) -> Result<()> {
     // The best weights first: a run that is killed between the two repeats the epoch.
     if history::best(history) == history.len().checked_sub(1) {
         let (path, info) = (origin.folder.best(), &origin.data.info);
-        file::save(&path, info, weights.judged(), &origin.metadata())?;
+        let metadata = [&origin.metadata()[..], &[state_json(state)]].concat();
+        file::save(&path, info, weights.judged(), &metadata)?;
     }
     save_last(state, &weights, origin)
 }
@@ -136,42 +267,44 @@ fn save_last(state: &TrainState, weights: &Weights, origin: Origin) -> Result<()
         ("moment2", &second),
     ];
     groups.extend(weights.average.as_ref().map(|average| ("average", average)));
-    let json = |value: serde_json::Result<String>| value.expect("plain data becomes JSON");
-    let own = [
-        ("model", json(serde_json::to_string(&origin.data.info))),
-        ("state", json(serde_json::to_string(&state.counters))),
-    ];
-    let metadata = [&own[..], &origin.metadata()].concat();
-    file::write(&origin.folder.last(), &groups, &metadata)
+    let info = serde_json::to_string(&origin.data.info).expect("plain data becomes JSON");
+    let metadata = [
+        &[("model", info), state_json(state)][..],
+        &origin.metadata(),
+    ]
+    .concat();
+    let folder = origin.folder;
+    let (last, next) = (folder.last(), folder.checkpoints().join("next.safetensors"));
+    if origin.recipe.train.keep < 2 || !last.exists() {
+        return file::write(&last, &groups, &metadata);
+    }
+    // All that can fail for want of room comes first. A kill between the two renamings leaves the
+    // one before, from which the run goes on.
+    file::write(&next, &groups, &metadata)?;
+    fs::rename(&last, folder.previous()).map_err(Error::io("move", &last))?;
+    fs::rename(&next, &last).map_err(Error::io("move", &next))
 }
 
-/// Reads a checkpoint back. It must be of the same model and data as the run that goes on.
-pub fn load(
-    path: &Path,
-    recipe: &Recipe,
-    info: &ModelInfo,
-    fingerprint: &str,
-    device: &Device,
-) -> Result<TrainState> {
-    let place = path.display();
+fn state_json(state: &TrainState) -> (&'static str, String) {
+    let json = serde_json::to_string(&state.counters);
+    ("state", json.expect("plain data becomes JSON"))
+}
+
+/// Reads a checkpoint back. It must be of the same recipe, model and data as the run that goes on.
+pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> {
+    let Origin { recipe, data, .. } = origin;
+    let (place, info) = (path.display(), &data.info);
     let mut contents = Contents::read(path)?;
-    let saved = contents.info()?;
-    let counters: Counters = contents.json("state")?;
-    if counters.fingerprint != fingerprint || saved != *info {
-        return Err(Error::model(
-            place,
-            "the data or the model is not what this run began with",
-            "bring back the data set as it was, or begin a new run",
-        ));
-    }
+    let counters = counters(&contents, path, origin)?;
     let model = info.with_weights(&contents.take("weights")?, place.to_string(), device)?;
-    let (first, second) = if counters.step == 0 {
+    // A checkpoint may be of the moment at which the optimizer began.
+    let steps = counters.step - counters.restarted.min(counters.step);
+    let (first, second) = if steps == 0 {
         Default::default()
     } else {
         (contents.take("moment1")?, contents.take("moment2")?)
     };
-    let optimizer =
-        optimizer(recipe, &model)?.restore(counters.step, (&first, &second), &model, &place)?;
+    let optimizer = optimizer(recipe, &model)?.restore(steps, (&first, &second), &model, &place)?;
     let average = match (&recipe.train.average, contents.take("average")) {
         (Some(average), Ok(saved)) => {
             Some(Average::restore(average.clone(), &saved, &model, &place)?)

@@ -106,7 +106,7 @@ fn batches(
 }
 
 /// The epoch's batches that are left, shuffled and augmented.
-fn loader(counters: &Counters, how: &EpochConfig) -> Loader {
+pub(super) fn loader(counters: &Counters, how: &EpochConfig) -> Loader {
     let Origin { recipe, data, .. } = how.origin;
     let (seed, epoch) = (recipe.train.seed, counters.epochs);
     Loader::start(

@@ -87,6 +87,7 @@ mod tests {
             recipe: &recipe,
             steps_per_epoch: 7,
             model: &Model::new(&recipe.model, 3, 2, 0, &device),
+            classes: 2,
             device: &device,
             from: &counters.clone(),
         };

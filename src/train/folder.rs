@@ -1,6 +1,11 @@
-//! Where the files of a run lie.
+//! Where the files of a run lie, and who may write them.
 
-use std::path::PathBuf;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process;
+
+use crate::error::{Error, Result};
 
 /// The files of one model's run.
 #[derive(Clone, Debug)]
@@ -41,5 +46,87 @@ impl RunFolder {
     /// asks for averages.
     pub fn best(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
+    }
+
+    /// The checkpoint before [`last`](Self::last), where the recipe keeps two.
+    pub fn previous(&self) -> PathBuf {
+        self.checkpoints().join("previous.safetensors")
+    }
+
+    /// Gives a checkpoint another name, where it is in nobody's way and not lost.
+    pub fn set_aside(&self, checkpoint: &Path) -> Result<()> {
+        let aside = checkpoint.with_extension("aside.safetensors");
+        match fs::rename(checkpoint, &aside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("move", checkpoint)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the folder, which must be there, for this process to write in, until the result is
+    /// dropped or the process ends, however it ends. Where the file system has no locks, nobody
+    /// is kept out.
+    ///
+    /// # Errors
+    /// [`Error::Model`] while another process has it; [`Error::Io`] where nothing can be written.
+    pub fn lock(&self) -> Result<Lock> {
+        // Never removed: one that waits for the old file and one that makes a new one would both
+        // believe that they have the lock.
+        let path = self.0.join(".lock");
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true);
+        let mut file = options.open(&path).map_err(Error::io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For the message to others; the lock holds without it.
+                let _ = file.set_len(0);
+                let _ = write!(file, "{}", process::id());
+                Ok(Lock { _file: file })
+            }
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+                Ok(Lock { _file: file })
+            }
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.rewind();
+                let _ = file.read_to_string(&mut holder);
+                let holder = match holder.parse::<u32>() {
+                    Ok(number) => format!("process {number}"),
+                    Err(_) => "another process".into(),
+                };
+                Err(Error::model(
+                    self.0.display(),
+                    format!("{holder} is at work on this run"),
+                    "wait for it or end it, or take another folder; what it saved stays",
+                ))
+            }
+        }
+    }
+}
+
+/// A folder that this process alone writes in.
+#[derive(Debug)]
+pub struct Lock {
+    /// Unlocked when it is closed.
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_writer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder(dir.path().to_path_buf());
+        let lock = folder.lock().unwrap();
+        let error = folder.lock().unwrap_err().to_string();
+        let holder = format!("process {} is at work", process::id());
+        assert!(error.contains(&holder), "{error}");
+        drop(lock);
+        folder.lock().unwrap();
+        assert!(RunFolder(dir.path().join("none")).lock().is_err());
     }
 }

@@ -9,7 +9,7 @@
 //! | a step | [`workers`] (micro-batches on threads), [`tree`] (their sum), [`gradients`], [`optimizer`], [`average`] |
 //! | how good | [`metrics`], [`evaluate`] |
 //! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`] |
-//! | what it cost | [`clock`], [`memory`] |
+//! | what it costs | [`clock`], [`memory`], [`room`] (on disk); [`plan`] (beforehand) |
 
 pub mod average;
 pub mod checkpoint;
@@ -26,9 +26,11 @@ pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod optimizer;
+pub mod plan;
 pub mod prepare;
 pub mod recipe;
 pub mod result;
+pub mod room;
 pub mod run;
 pub mod schedule;
 pub mod state;

@@ -40,6 +40,8 @@ pub struct Begin<'a> {
     pub steps_per_epoch: u64,
     /// The model, as training begins.
     pub model: &'a Model,
+    /// How many classes there are.
+    pub classes: usize,
     /// Where it is computed.
     pub device: &'a Device,
     /// Where the run goes on; all 0 at its beginning.

@@ -7,6 +7,7 @@
 //! `"off"`. A recipe may say of which [`SCHEMA`] it is; one that does not is of the present one. In
 //! a run folder the field is always there, but for runs of schema 1, which had none.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,9 @@ pub struct TrainRecipe {
     pub label_smoothing: f64,
     /// Most minutes between two checkpoints; there is one after every epoch anyway.
     pub checkpoint_minutes: f64,
+    /// How many of the last checkpoints are kept, 1 or 2: with 2, a damaged one has one before it
+    /// to go on from.
+    pub keep: usize,
     /// Parameters whose decay or learning rate differs.
     #[serde(default)]
     pub groups: Vec<GroupRecipe>,
@@ -159,6 +163,7 @@ impl Default for TrainRecipe {
             clip_norm: 0.0,
             label_smoothing: 0.0,
             checkpoint_minutes: 10.0,
+            keep: 2,
             groups: vec![],
             average: None,
         }
@@ -241,6 +246,38 @@ impl Recipe {
         }
         migrate::refuse_old_fields(&table)?;
         Self::read(table)
+    }
+
+    /// In which fields this recipe would make another run than `began`, as `train.epochs: 3, now 5`.
+    ///
+    /// A data set may have moved, for its images are compared by themselves; when checkpoints are
+    /// written, and how many are kept, changes none; and a precision may be emulated.
+    pub fn differences(&self, began: &Self) -> Vec<String> {
+        let mut now = self.clone();
+        now.name.clone_from(&began.name);
+        now.data.set.clone_from(&began.data.set);
+        now.train.checkpoint_minutes = began.train.checkpoint_minutes;
+        now.train.keep = began.train.keep;
+        if now.train.precision.equals(began.train.precision) {
+            now.train.precision = began.train.precision;
+        }
+        let [now, began] = [&now, began].map(|recipe| {
+            let table = Table::try_from(recipe).expect("a recipe is plain data");
+            let mut fields = BTreeMap::new();
+            flatten("", Value::Table(table), &mut fields);
+            fields
+        });
+        let names: BTreeSet<&String> = now.keys().chain(began.keys()).collect();
+        let of = |fields: &BTreeMap<String, Value>, name: &String| {
+            fields.get(name).map_or("off".into(), Value::to_string)
+        };
+        let pairs = names
+            .into_iter()
+            .map(|name| (name, of(&began, name), of(&now, name)));
+        let different = pairs.filter(|(_, began, now)| began != now);
+        different
+            .map(|(name, began, now)| format!("{name}: {began}, now {now}"))
+            .collect()
     }
 
     /// Reads the recipe that a run has written into its folder.
@@ -363,6 +400,7 @@ impl Recipe {
             ("train.epochs", train.epochs, 1, 1_000_000),
             ("train.batch", train.batch as u64, 1, 1 << 20),
             ("train.micro_batch", train.micro_batch as u64, 1, 1 << 20),
+            ("train.keep", train.keep as u64, 1, 2),
             ("data.folder_size", self.data.folder_size as u64, 0, 4096),
         ] {
             if !(least..=most).contains(&value) {
@@ -543,6 +581,24 @@ fn not_toml(name: &str, error: &toml::de::Error) -> Error {
     }
 }
 
+/// A value's fields by their paths, as `train.groups[0].rate`.
+fn flatten(path: &str, value: Value, fields: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                let dot = if path.is_empty() { "" } else { "." };
+                flatten(&format!("{path}{dot}{name}"), value, fields);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_table) => {
+            for (number, value) in list.into_iter().enumerate() {
+                flatten(&format!("{path}[{number}]"), value, fields);
+            }
+        }
+        value => _ = fields.insert(path.into(), value),
+    }
+}
+
 /// Every field there is, with an example.
 fn known(family: Family) -> Table {
     let mut known = Table::try_from(Recipe::example(family)).expect("a recipe is plain data");
@@ -585,6 +641,48 @@ mod tests {
             assert_eq!(restored.schema, SCHEMA);
             assert_eq!(restored.clone().to_go_on("run").unwrap(), recipe);
             assert_eq!(restored.recipe, recipe);
+        }
+    }
+
+    #[test]
+    fn what_would_make_another_run_is_told_by_field() {
+        let began = load("quickstart", &[]).unwrap();
+        assert_eq!(began.differences(&began), [""; 0]);
+        let same = [
+            "train.keep=1",
+            "train.checkpoint_minutes=3",
+            "data.set=folder:x",
+        ];
+        assert_eq!(
+            load("quickstart", &same).unwrap().differences(&began),
+            [""; 0]
+        );
+        let now = load(
+            "quickstart",
+            &[
+                "train.epochs=5",
+                "train.groups[0].pattern=*.bias",
+                "train.groups[0].decay=0",
+                "model.head=[8]",
+                "augment.erasing={}",
+                "train.precision=bf16-emulated",
+            ],
+        );
+        let differences = now.unwrap().differences(&began);
+        assert!(
+            differences.contains(&"train.epochs: 80, now 5".to_owned()),
+            "{differences:?}"
+        );
+        assert!(differences.contains(&"model.head: [128], now [8]".to_owned()));
+        for field in [
+            "train.groups[0].pattern",
+            "augment.erasing.",
+            "train.precision",
+        ] {
+            assert!(
+                differences.iter().any(|d| d.starts_with(field)),
+                "{field} {differences:?}"
+            );
         }
     }
 

@@ -28,16 +28,29 @@ pub struct RunResult {
     pub best_epoch: u64,
     /// Of the best epoch.
     pub val_top1: f64,
-    /// Of the best epoch.
-    pub val_top5: f64,
+    /// Of the best epoch; none where there are five classes or fewer.
+    pub val_top5: Option<f64>,
     /// Of the best epoch's weights.
     pub test_top1: f64,
-    /// Of the best epoch's weights.
-    pub test_top5: f64,
+    /// Its standard error, in points.
+    #[serde(default)]
+    pub test_top1_error: Option<f64>,
+    /// Of the best epoch's weights; none where there are five classes or fewer.
+    pub test_top5: Option<f64>,
     /// Of the last epoch's weights.
     pub last_test_top1: f64,
-    /// Of the last epoch's weights.
-    pub last_test_top5: f64,
+    /// Of the last epoch's weights; none where there are five classes or fewer.
+    pub last_test_top5: Option<f64>,
+    /// Images chosen on.
+    #[serde(default)]
+    pub val_images: Option<u64>,
+    /// Images tested on.
+    #[serde(default)]
+    pub test_images: Option<u64>,
+    /// The step at which the run went on from the best epoch's weights with an optimizer that
+    /// began afresh; none in a run that did not.
+    #[serde(default)]
+    pub restarted_at_step: Option<u64>,
     /// Of training and validation, pauses between resumptions excluded.
     pub seconds: f64,
     /// Median over the steps.

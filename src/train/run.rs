@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Device;
 
 use super::checkpoint::{self, Origin};
-use super::clock::median;
 use super::epoch::{EpochConfig, epoch, interrupted};
 use super::evaluate::evaluate;
 use super::folder::RunFolder;
 use super::history;
 use super::memory;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, standard_error};
 use super::observer::{Begin, Observer, tell};
 use super::prepare::Prepared;
 use super::recipe::Recipe;
 use super::result::{RunResult, write_result};
+use super::room;
 use super::state::TrainState;
 use super::step::StepConfig;
 use super::workers::Workers;
@@ -40,6 +40,8 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
     /// The command that would go on, for the message.
     pub resume_command: String,
+    /// From which checkpoint a run that has begun goes on.
+    pub from: checkpoint::From,
 }
 
 /// Trains from the folder's last checkpoint, or from the beginning where there is none, and
@@ -49,21 +51,24 @@ pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult
     let (recipe, folder) = (run.recipe, run.folder);
     let checkpoints = folder.checkpoints();
     fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
+    let _lock = folder.lock()?;
     // What a killed run was writing.
     atomic::sweep(&checkpoints);
     atomic::sweep(&folder.0);
-    atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
+    room::check(run)?;
 
     let train = &recipe.train;
     let workers = Workers::new(run.threads, train.micro_batch, run.device.clone())?
         .in_precision(train.precision)?;
     let how = config(run, &workers);
-    let mut state = checkpoint::last_or_new(how.origin, workers.device())?;
+    let mut state = checkpoint::state(how.origin, run.from, workers.device())?;
+    atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     tell(observers, |observer| {
         observer.begin(&Begin {
             recipe,
             steps_per_epoch: how.steps,
             model: state.model(),
+            classes: run.data.info.classes.len(),
             device: workers.device(),
             from: &state.counters,
         })
@@ -75,7 +80,7 @@ pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult
 }
 
 /// All that stays the same from epoch to epoch.
-fn config<'a>(run: &'a Run, workers: &'a Workers) -> EpochConfig<'a> {
+pub(super) fn config<'a>(run: &'a Run, workers: &'a Workers) -> EpochConfig<'a> {
     let (recipe, data) = (run.recipe, run.data);
     let size = recipe.model.image_size();
     let [_, _, channels] = data.info.input;
@@ -163,6 +168,9 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         accuracy(&model)?
     };
     let row = &counters.history[best_epoch];
+    let tested = data.test.samples.len() as u64;
+    // Of five classes, each is among the first five.
+    let top5 = |metrics: Metrics| (data.info.classes.len() > 5).then_some(metrics.top5);
     Ok(RunResult {
         model: data.info.config.name(),
         parameters: state.model().parameters(),
@@ -172,13 +180,17 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         epochs: recipe.train.epochs,
         best_epoch: row.epoch,
         val_top1: row.validation.top1,
-        val_top5: row.validation.top5,
+        val_top5: top5(row.validation),
         test_top1: best.top1,
-        test_top5: best.top5,
+        test_top1_error: Some(standard_error(best.top1, tested)),
+        test_top5: top5(best),
         last_test_top1: last.top1,
-        last_test_top5: last.top5,
+        last_test_top5: top5(last),
+        val_images: Some(data.validation.samples.len() as u64),
+        test_images: Some(tested),
+        restarted_at_step: Some(counters.restarted).filter(|&step| step > 0),
         seconds: counters.seconds,
-        seconds_per_step: median(&counters.step_seconds),
+        seconds_per_step: counters.step_seconds.median(),
         peak_rss_bytes: memory::peak(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
@@ -265,6 +277,7 @@ mod tests {
             device: device::cpu(),
             stop: &stop,
             resume_command: "call it again".into(),
+            from: checkpoint::From::Last,
         };
         let mut notes = Notes {
             told: vec![],
@@ -387,10 +400,12 @@ mod tests {
             device: device::cpu(),
             stop: &AtomicBool::new(false),
             resume_command: String::new(),
+            from: checkpoint::From::Last,
         };
         let error = train(&run, &mut [&mut Full]).unwrap_err();
         assert_eq!(error.remedy(), "make some");
-        let state = checkpoint::last_or_new(origin(&run), &device::cpu()).unwrap();
+        let state =
+            checkpoint::state(origin(&run), checkpoint::From::Last, &device::cpu()).unwrap();
         assert_eq!((state.counters.epochs, state.counters.step), (1, 5));
         assert!(!folder.history().exists(), "nobody was asked to write it");
     }

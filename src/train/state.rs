@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::average::Average;
+use super::clock::StepTimes;
 use super::gradients::{Checked, parameters};
 use super::groups;
 use super::history::Epoch;
@@ -43,12 +44,16 @@ pub struct Counters {
     pub epoch_seconds: f64,
     /// Seconds spent on the whole run.
     pub seconds: f64,
-    /// Seconds of each step so far.
-    pub step_seconds: Vec<f32>,
+    /// How long the steps took.
+    pub step_seconds: StepTimes,
     /// The epochs done.
     pub history: Vec<Epoch>,
     /// The data set's digest.
     pub fingerprint: String,
+    /// The step at which the optimizer began afresh, because the run went on from the best epoch's
+    /// weights; 0 in a run that did not.
+    #[serde(default)]
+    pub restarted: u64,
 }
 
 impl Counters {

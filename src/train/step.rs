@@ -64,7 +64,7 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
         .sums
         .add(outcome.loss, &outcome.logits, &batch.targets.dominant());
     let seconds = began.elapsed().as_secs_f64();
-    counters.step_seconds.push(seconds as f32);
+    counters.step_seconds.add(seconds);
     Ok(StepOutcome {
         loss: outcome.loss,
         rate,
@@ -127,7 +127,7 @@ mod tests {
                 .map(|_| step(&mut state, &batch, threads).unwrap().loss.to_bits())
                 .collect();
             assert_eq!(state.counters.step, 3);
-            assert_eq!(state.counters.step_seconds.len(), 3);
+            assert_eq!(state.counters.step_seconds.steps(), 3);
             assert_eq!(state.counters.sums.images, 30);
             (outcomes, weights(state.model()))
         };
