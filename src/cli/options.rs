@@ -185,11 +185,11 @@ impl RecipeOptions {
 /// its warm-up: the same share of it.
 fn shorter_warmup(name: &str, settings: &[String]) -> Option<String> {
     let of = |field: &str| {
-        let values = settings.iter().filter_map(|setting| {
+        // The last one counts.
+        settings.iter().rev().find_map(|setting| {
             let (name, value) = setting.split_once('=')?;
             (name.trim() == field).then_some(value.trim())
-        });
-        values.last()
+        })
     };
     let own = Recipe::load(name, &[]).ok()?.train;
     let epochs: f64 = of("train.epochs")?.parse().ok()?;

@@ -187,9 +187,9 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
     };
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
     output::print(format!(
-        "\n{}; {} in all. Measured on a few steps, which were thrown away; nothing was written.\n\
-         mega-MACs: million multiplications and additions an image, forward. While a checkpoint \
-         is written, a run has {} on disk.",
+        "\n{}; {} in all. Measured on a few steps, which were\n\
+         thrown away; nothing was written. mega-MACs: million multiplications and additions\n\
+         an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
         table::seconds(plans.iter().map(|plan| plan.seconds).sum()),
         table::bytes(most.unwrap_or_default())
@@ -417,8 +417,9 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
     output::print(table::plain(&header, &rows));
     let last: Vec<String> = results.iter().map(|r| percent(r.last_test_top1)).collect();
     output::print(format!(
-        "\nTest accuracies (± standard error) are of the epoch that was best on the validation\n\
-         images; the test images were read once, at the end. The last epoch has {}.\n\
+        "\nTest accuracies (± standard error) are of the epoch that was best on the\n\
+         validation images; the test images were read once, at the end. The last\n\
+         epoch has {}.\n\
          The run is in {1}; its curves are {1}/curves.png",
         last.join(" and "),
         folder.0.display()

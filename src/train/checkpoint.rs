@@ -83,8 +83,8 @@ pub enum From {
 /// The state that a folder's run goes on with, or a new one where there is no checkpoint yet.
 ///
 /// # Errors
-/// [`Error::Model`] for a checkpoint that is damaged, of other data, or of another recipe, with the
-/// ways out that there are.
+/// [`Error::Model`] for a checkpoint that is damaged, with the ways out that there are;
+/// [`Error::Recipe`] for one of another recipe, [`Error::Data`] for one of other data.
 pub fn state(origin: Origin, from: From, device: &Device) -> Result<TrainState> {
     let Origin {
         folder,
@@ -119,7 +119,7 @@ pub fn state(origin: Origin, from: From, device: &Device) -> Result<TrainState> 
     Ok(state)
 }
 
-/// An error about a checkpoint that cannot be read, with what else there is to go on from.
+/// An error about a checkpoint that cannot be used as a file, with what else there is to go on from.
 fn with_ways_out(error: Error, folder: &RunFolder) -> Error {
     let Error::Model {
         place,
@@ -186,8 +186,8 @@ fn same_recipe(
     if differences.is_empty() {
         return Ok(());
     }
-    Err(Error::model(
-        folder.recipe().display(),
+    Err(Error::recipe(
+        folder.recipe().display().to_string(),
         format!(
             "this is not the recipe that the run began with: {}",
             differences.join("; ")
@@ -207,7 +207,7 @@ fn counters(contents: &Contents, path: &Path, origin: Origin) -> Result<Counters
     let counters: Counters = contents.json("state")?;
     same_recipe(contents, path, folder, recipe)?;
     if counters.fingerprint != data.fingerprint || saved != data.info {
-        return Err(Error::model(
+        return Err(Error::data(
             path.display(),
             "the data or the model is not what this run began with",
             "bring back the data set as it was, or begin a new run",

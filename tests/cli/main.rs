@@ -330,83 +330,37 @@ fn ctrl_c_saves_and_says_how_to_go_on() {
     assert!(error.contains("smallvit train --resume run"), "{error}");
 }
 
-#[cfg(unix)]
-#[test]
-fn a_full_disk_leaves_the_old_checkpoint_whole() {
-    let dir = TempDir::new().unwrap();
-    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
-    command.args(["--set", "train.epochs=1"]);
-    succeeds(command);
-    let run = dir.path().join("run");
-    let last = run.join("checkpoints/last.safetensors");
-    let before = fs::read(&last).unwrap();
-    // A process that was killed left a piece of a checkpoint behind.
-    let left = run.join("checkpoints/.smallvit-abcdef.tmp");
-    fs::write(&left, &before[..100]).unwrap();
-    // Go on for one more epoch, where no file may grow to half of a checkpoint.
-    fs::remove_file(run.join("result.json")).unwrap();
-    let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
-    fs::write(
-        run.join("recipe.toml"),
-        recipe.replace("epochs = 1\n", "epochs = 2\n"),
-    )
-    .unwrap();
-    let best = run.join("checkpoints/best.safetensors");
-    let best_before = fs::read(&best).unwrap();
-    // Counted in units of 512 bytes or of 1,024, as the shell has it. Ignored, the signal leaves
-    // it to the write to fail.
-    let units = before.len().min(best_before.len()) / 2 / 1024;
-    let limited = format!("trap '' XFSZ; ulimit -f {units}; exec \"$0\" \"$@\"");
-    let program = smallvit(dir.path(), &["train", "--resume", "run"]);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &limited]).arg(program.get_program());
-    shell.args(program.get_args()).current_dir(dir.path());
-    shell.envs(
-        program
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
-    let message = fails(shell, 1);
-    assert!(message.contains("safetensors"), "{message}");
-    assert!(message.contains("no room left"), "{message}");
-    assert_eq!(fs::read(&last).unwrap(), before);
-    assert_eq!(fs::read(&best).unwrap(), best_before);
-    assert_eq!(temporaries(&run), [""; 0]);
-    // With room again, it goes on.
-    succeeds(smallvit(
-        dir.path(),
-        &["train", "--quiet", "--resume", "run"],
-    ));
-    assert_eq!(history(&run).lines().count(), 3);
-}
-
 #[test]
 fn a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint() {
     let dir = TempDir::new().unwrap();
-    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
-    command.args(["--set", "train.epochs=1"]);
-    succeeds(command);
-    let run = dir.path().join("run");
-    let before = fs::read(run.join("checkpoints/last.safetensors")).unwrap();
-    fs::remove_file(run.join("result.json")).unwrap();
-    let recipe = fs::read_to_string(run.join("recipe.toml")).unwrap();
-    let wild = recipe
-        .replace("epochs = 1\n", "epochs = 2\n")
-        .replace("schedule = \"warmup-cosine\"", "schedule = \"constant\"")
-        .replace("epsilon = 1e-7", "epsilon = 1e-30")
-        .replace("weight_decay = 0.05", "weight_decay = 100.0")
-        .replace("decay_scale = \"learning-rate\"", "decay_scale = \"none\"");
-    assert_ne!(wild, recipe);
-    fs::write(run.join("recipe.toml"), wild).unwrap();
-    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    let mut command = tiny(dir.path(), &["train", "--out", "run", "--batch", "1483"]);
+    // Weights grow 99 times a step, which is an epoch here: one or two are fine, forty are not.
+    for setting in [
+        "train.epochs=40",
+        "train.schedule=constant",
+        "train.warmup_epochs=0",
+        "train.epsilon=1e-30",
+        "train.weight_decay=100.0",
+        "train.decay_scale=none",
+    ] {
+        command.args(["--set", setting]);
+    }
+    let message = fails(command, 1);
     assert!(
         message.contains("not a number") && message.contains("learning_rate"),
         "{message}"
     );
-    assert_eq!(
-        fs::read(run.join("checkpoints/last.safetensors")).unwrap(),
-        before
-    );
+    let run = dir.path().join("run");
+    assert!(!run.join("result.json").exists());
+    assert!((2..40).contains(&history(&run).lines().count()));
+    let kept = arrays(&run);
+    assert!(!kept.is_empty());
+    // (Squares of gradients may be too large for a float before the weights are.)
+    for (name, bytes) in kept.iter().filter(|(name, _)| name.contains("weights")) {
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let finite = |&number: &[u8; 4]| f32::from_le_bytes(number).is_finite();
+        assert!(numbers.iter().all(finite), "{name}");
+    }
 }
 
 /// Writes pictures, `[row, column, channel]` of three channels, as PNG files.
@@ -607,7 +561,7 @@ fn bad_requests_are_refused_before_any_work() {
     refused(
         &["train", "--set", "train.batch=0"],
         2,
-        &["train.batch", "1 or more"],
+        &["train.batch", "choose 1 to"],
     );
     refused(
         &["train", "--set", "train.epoch=1"],

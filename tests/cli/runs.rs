@@ -1,1 +1,411 @@
 //! Run folders: two at once, edited, damaged, out of room.
+
+use super::*;
+
+/// A short run that ended.
+fn finished(dir: &Path) -> PathBuf {
+    succeeds(tiny(dir, &["train", "--quiet", "--out", "run"]));
+    dir.join("run")
+}
+
+/// A run that was stopped after its first epoch, and would have gone on for a long time.
+#[cfg(unix)]
+fn stopped(dir: &Path, out: &str, epochs: usize) -> PathBuf {
+    let epochs = epochs.to_string();
+    let mut command = tiny(
+        dir,
+        &["train", "--quiet", "--out", out, "--epochs", &epochs],
+    );
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let run = dir.join(out);
+    wait_for(&run.join("checkpoints/best.safetensors"));
+    wait_for(&run.join("checkpoints/previous.safetensors"));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    run
+}
+
+#[cfg(unix)]
+fn interrupt(child: &std::process::Child) {
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+fn state(checkpoint: &Path) -> Value {
+    let bytes = fs::read(checkpoint).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    serde_json::from_str(&header.metadata().as_ref().unwrap()["state"]).unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_has_one_writer_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["train", "--quiet", "--out", "run", "--epochs", "3000"];
+    let mut child = tiny(dir.path(), &arguments)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let run = dir.path().join("run");
+    wait_for(&run.join("checkpoints/last.safetensors"));
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    let holder = format!("process {} is at work on this run", child.id());
+    assert!(message.contains(&holder), "{message}");
+    // Those who only read are not kept out.
+    succeeds(smallvit(dir.path(), &["evaluate", "run"]));
+    // A process that is killed takes its lock with it.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let mut child = smallvit(dir.path(), &["train", "--quiet", "--resume", "run"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(child.try_wait().unwrap().is_none(), "it goes on");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn an_edited_recipe_is_refused_with_the_difference() {
+    let dir = TempDir::new().unwrap();
+    let run = stopped(dir.path(), "run", 300);
+    let recipe = run.join("recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let edited = text
+        .replace("epochs = 300\n", "epochs = 4\n")
+        .replace("dropout = 0.1\n", "dropout = 0.3\n");
+    fs::write(&recipe, &edited).unwrap();
+    let last = fs::read(run.join("checkpoints/last.safetensors")).unwrap();
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 2);
+    for difference in ["train.epochs: 300, now 4", "model.dropout: 0.1, now 0.3"] {
+        assert!(message.contains(difference), "{message}");
+    }
+    assert!(message.contains("put back what was"), "{message}");
+    assert_eq!(fs::read_to_string(&recipe).unwrap(), edited);
+    assert_eq!(
+        fs::read(run.join("checkpoints/last.safetensors")).unwrap(),
+        last
+    );
+    // Of a run that has ended, too.
+    let other = TempDir::new().unwrap();
+    let run = finished(other.path());
+    let recipe = run.join("recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    fs::write(&recipe, text.replace("epochs = 3\n", "epochs = 4\n")).unwrap();
+    let message = fails(smallvit(other.path(), &["train", "--resume", "run"]), 2);
+    assert!(message.contains("train.epochs: 3, now 4"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_leaves_the_old_checkpoint_whole() {
+    let dir = TempDir::new().unwrap();
+    let run = stopped(dir.path(), "run", 30);
+    let last = run.join("checkpoints/last.safetensors");
+    let before = fs::read(&last).unwrap();
+    // A process that was killed left a piece of a checkpoint behind.
+    let left = run.join("checkpoints/.smallvit-abcdef.tmp");
+    fs::write(&left, &before[..100]).unwrap();
+    // Go on where no file may grow to half of a checkpoint.
+    let best = run.join("checkpoints/best.safetensors");
+    let best_before = fs::read(&best).unwrap();
+    // Counted in units of 512 bytes or of 1,024, as the shell has it. Ignored, the signal leaves
+    // it to the write to fail.
+    let units = before.len().min(best_before.len()) / 2 / 1024;
+    let limited = format!("trap '' XFSZ; ulimit -f {units}; exec \"$0\" \"$@\"");
+    let program = smallvit(dir.path(), &["train", "--resume", "run"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &limited]).arg(program.get_program());
+    shell.args(program.get_args()).current_dir(dir.path());
+    shell.envs(
+        program
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
+    let message = fails(shell, 1);
+    assert!(message.contains("safetensors"), "{message}");
+    assert!(message.contains("no room left"), "{message}");
+    assert_eq!(fs::read(&last).unwrap(), before);
+    assert_eq!(fs::read(&best).unwrap(), best_before);
+    assert_eq!(temporaries(&run), [""; 0]);
+    // With room again, it goes on.
+    succeeds(smallvit(
+        dir.path(),
+        &["train", "--quiet", "--resume", "run"],
+    ));
+    assert_eq!(history(&run).lines().count(), 31);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_damaged_checkpoint_has_ways_out() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["train", "--quiet", "--out", "whole"];
+    succeeds(tiny(dir.path(), &arguments));
+    let broken = dir.path().join("broken");
+    succeeds(tiny(dir.path(), &["train", "--quiet", "--out", "broken"]));
+    fs::remove_file(broken.join("result.json")).unwrap();
+    let last = broken.join("checkpoints/last.safetensors");
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "broken"]), 1);
+    assert!(
+        message.contains("not a whole safetensors file"),
+        "{message}"
+    );
+    assert!(message.contains("--from previous|best"), "{message}");
+
+    // The one before it has the same bits as the run that was never damaged, in the end.
+    let go_on = [
+        "train", "--quiet", "--resume", "broken", "--from", "previous",
+    ];
+    succeeds(smallvit(dir.path(), &go_on));
+    let whole = dir.path().join("whole");
+    assert_eq!(history(&whole), history(&broken));
+    assert!(arrays(&whole) == arrays(&broken), "weights differ");
+    let aside = broken.join("checkpoints/last.aside.safetensors");
+    assert_eq!(fs::read(aside).unwrap(), &bytes[..bytes.len() / 2]);
+    assert_eq!(
+        json(&broken.join("result.json"))["models"][0]["restarted_at_step"],
+        Value::Null
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_from_the_best_epoch_as_another_run() {
+    let dir = TempDir::new().unwrap();
+    succeeds(tiny(
+        dir.path(),
+        &["train", "--quiet", "--out", "run", "--epochs", "6"],
+    ));
+    let run = dir.path().join("run");
+    fs::remove_file(run.join("result.json")).unwrap();
+    let best = state(&run.join("checkpoints/best.safetensors"));
+    let step = best["step"].as_u64().unwrap();
+    fs::write(run.join("checkpoints/last.safetensors"), "gone").unwrap();
+    let go_on = ["train", "--quiet", "--resume", "run", "--from", "best"];
+    let output = run_and_take(smallvit(dir.path(), &go_on));
+    let result = json(&run.join("result.json"));
+    let result = &result["models"][0];
+    if best["epochs"] == 6 {
+        // Nothing was left to do.
+        assert_eq!(result["restarted_at_step"].as_u64(), Some(step));
+    } else {
+        assert_eq!(result["restarted_at_step"].as_u64(), Some(step), "{output}");
+        let last = state(&run.join("checkpoints/last.safetensors"));
+        assert_eq!(last["epochs"], 6);
+        assert_eq!(last["restarted"].as_u64(), Some(step));
+    }
+    assert!(
+        output.contains("an optimizer that began afresh"),
+        "{output}"
+    );
+    assert_eq!(history(&run).lines().count(), 7);
+}
+
+/// What a command that succeeds says on standard error.
+fn run_and_take(command: Command) -> String {
+    let output = super::run(command);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{error}");
+    error
+}
+
+#[test]
+fn a_checkpoint_s_header_does_not_grow_with_the_steps() {
+    let dir = TempDir::new().unwrap();
+    let run = finished(dir.path());
+    let state = state(&run.join("checkpoints/last.safetensors"));
+    assert_eq!(state["step"], 36);
+    let classes = state["step_seconds"].as_array().unwrap();
+    let counted: u64 = classes.iter().map(|class| class[1].as_u64().unwrap()).sum();
+    assert_eq!(counted, 36);
+    let result = json(&run.join("result.json"));
+    assert!(result["models"][0]["seconds_per_step"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn as_many_checkpoints_are_kept_as_the_recipe_says() {
+    let dir = TempDir::new().unwrap();
+    for (keep, kept) in [("1", false), ("2", true)] {
+        let mut command = tiny(dir.path(), &["train", "--quiet", "--out", keep]);
+        command.arg("--set").arg(format!("train.keep={keep}"));
+        succeeds(command);
+        let checkpoints = dir.path().join(keep).join("checkpoints");
+        assert_eq!(checkpoints.join("previous.safetensors").exists(), kept);
+        let files = fs::read_dir(checkpoints).unwrap().count();
+        assert_eq!(files, 2 + usize::from(kept));
+    }
+    let mut command = tiny(dir.path(), &["train"]);
+    command.args(["--set", "train.keep=3"]);
+    let message = fails(command, 2);
+    assert!(message.contains("train.keep: 3"), "{message}");
+    assert!(message.contains("choose 1 to 2"), "{message}");
+}
+
+#[test]
+fn a_dry_run_tells_what_a_run_takes_and_writes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let out = succeeds(tiny(dir.path(), &["train", "--dry-run", "--out", "run"]));
+    for word in [
+        "sl-vit",
+        "parameters",
+        "memory",
+        "disk",
+        "3 epochs of 12 steps",
+    ] {
+        assert!(out.contains(word), "{out}");
+    }
+    let out = succeeds(tiny(dir.path(), &["compare", "--dry-run", "--json"]));
+    let plan: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(plan["models"][0]["model"], "vit");
+    assert_eq!(plan["models"][1]["model"], "sl-vit");
+    let plan = &plan["models"][1];
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        0,
+        "nothing was written"
+    );
+    // What was foretold is what there is.
+    let run = finished(dir.path());
+    let result = json(&run.join("result.json"));
+    assert_eq!(plan["parameters"], result["models"][0]["parameters"]);
+    let files = fs::read_dir(run.join("checkpoints")).unwrap();
+    let bytes: u64 = files
+        .map(|file| file.unwrap().metadata().unwrap().len())
+        .sum();
+    let foretold = plan["disk_bytes"].as_u64().unwrap();
+    // Headers come on top of the numbers: a lot of a model as small as this one.
+    assert!(
+        (foretold..foretold + 100_000).contains(&bytes),
+        "{foretold} {bytes}"
+    );
+}
+
+#[test]
+fn short_forms_set_the_recipe_and_shorten_the_warm_up() {
+    let dir = TempDir::new().unwrap();
+    let arguments = [
+        "train",
+        "--out",
+        "run",
+        "--epochs",
+        "2",
+        "--batch",
+        "5e2",
+        "--lr",
+        "0.002",
+        "--seed",
+        "7",
+        "--set",
+        "model.patch_size=16",
+        "--set",
+        "model.dim=8",
+        "--set",
+        "model.depth=1",
+    ];
+    let notes = run_and_take(smallvit(dir.path(), &arguments));
+    assert!(notes.contains("from 5 epochs to 0.125"), "{notes}");
+    let recipe = fs::read_to_string(dir.path().join("run/recipe.toml")).unwrap();
+    for line in [
+        "epochs = 2",
+        "batch = 500",
+        "learning_rate = 0.002",
+        "seed = 7",
+        "warmup_epochs = 0.125",
+    ] {
+        assert!(recipe.contains(&format!("\n{line}\n")), "{line} {recipe}");
+    }
+    // Who says what the warm-up is, gets it, or hears why not.
+    let arguments = ["train", "--epochs", "2", "--set", "train.warmup_epochs=3"];
+    let message = fails(smallvit(dir.path(), &arguments), 2);
+    assert!(message.contains("longer than the training"), "{message}");
+}
+
+#[test]
+fn numbers_that_cannot_be_say_what_can() {
+    let dir = TempDir::new().unwrap();
+    for (flag, value, words) in [
+        ("--epochs", "-1", "from 1 to 1000000"),
+        ("--epochs", "0", "from 1 to 1000000"),
+        ("--epochs", "1.5", "from 1 to 1000000"),
+        ("--batch", "99999999999", "from 1 to 1048576"),
+        ("--lr", "-1", "above 0"),
+        ("--lr", "nan", "above 0"),
+        ("--seed", "x", "from 0 to"),
+        ("--threads", "100000", "0 is one a core"),
+        ("--threads", "-2", "0 is one a core"),
+    ] {
+        let output = run(smallvit(dir.path(), &["train", flag, value]));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flag} {value}: {message}");
+        assert!(message.contains(words), "{flag} {value}: {message}");
+    }
+    succeeds(tiny(dir.path(), &["train", "--quiet", "--threads", "0"]));
+}
+
+#[test]
+fn what_is_told_of_a_run() {
+    let dir = TempDir::new().unwrap();
+    let output = run(tiny(dir.path(), &["train", "--out", "run"]));
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        notes.contains("1,483 images to train on, 168 to choose on, 411 to test on; 10 classes"),
+        "{notes}"
+    );
+    assert!(notes.contains("to go"), "{notes}");
+    assert!(!notes.contains("1 epochs"), "{notes}");
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(table.contains(" ± "), "{table}");
+    for line in table.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let result = json(&dir.path().join("run/result.json"));
+    let result = &result["models"][0];
+    assert_eq!(
+        (&result["val_images"], &result["test_images"]),
+        (&168.into(), &411.into())
+    );
+    let (accuracy, error) = (&result["test_top1"], &result["test_top1_error"]);
+    let share = accuracy.as_f64().unwrap() / 100.0;
+    let expected = 100.0 * (share * (1.0 - share) / 411.0).sqrt();
+    assert!((error.as_f64().unwrap() - expected).abs() < 1e-9);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_twice_ends_at_once() {
+    let dir = TempDir::new().unwrap();
+    // Steps that take much longer than the pause between the two.
+    let arguments = [
+        "train",
+        "--out",
+        "run",
+        "--batch",
+        "1400",
+        "--set",
+        "model.dim=192",
+        "--set",
+        "model.depth=12",
+        "--set",
+        "train.micro_batch=64",
+    ];
+    let mut command = smallvit(dir.path(), &arguments);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&dir.path().join("run/recipe.toml"));
+    std::thread::sleep(Duration::from_millis(500));
+    interrupt(&child);
+    std::thread::sleep(Duration::from_millis(300));
+    interrupt(&child);
+    let began = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(began.elapsed() < Duration::from_millis(500));
+    assert_eq!(output.status.code(), Some(130));
+    assert!(!dir.path().join("run/checkpoints/last.safetensors").exists());
+}
