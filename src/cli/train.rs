@@ -228,7 +228,9 @@ pub fn draw_curves(
 /// The table of results, or the JSON.
 pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOptions) {
     if options.json {
-        output::print(serde_json::json!({ "models": results, "folder": folder.0 }));
+        output::print(
+            serde_json::json!({ "models": results, "folder": folder.0.display().to_string() }),
+        );
         return;
     }
     let header = [
@@ -261,7 +263,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
             ]
         })
         .collect();
-    output::print(table::plain(&header, &rows));
+    output::table(&header, &rows);
     output::print(format!(
         "\nTest accuracies are of the epoch that was best on the validation images; the test \
          images were read once, at the end.\nThe run is in {0}; its curves are {0}/curves.png",
