@@ -163,10 +163,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let mut rows = vec![row(what, &whole)];
     rows.extend(parts.iter().map(|(name, time)| row(name, time)));
-    output::print(table::plain(
-        &["", "median", "min", "max", "of the whole"],
-        &rows,
-    ));
+    output::table(&["", "median", "min", "max", "of the whole"], &rows);
     output::print(format!(
         "\n{} of {}, batch {}, {precision}, {threads} threads: {:.1} images/s, {gflops:.0} Gflop/s of the {ceiling:.0} \
          that products in cache reach here ({:.0} %){}",

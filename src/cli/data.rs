@@ -62,7 +62,7 @@ pub fn run(command: Command) -> Result<()> {
                         .to_vec()
                 })
                 .collect();
-            output::print(table::plain(&["name", "what", "licence", "copy"], &rows));
+            output::table(&["name", "what", "licence", "copy"], &rows);
             output::print("\nfolder:PATH is a folder of class folders of PNG and JPEG pictures.");
             Ok(())
         }
@@ -148,6 +148,6 @@ fn info(spec: &str, folder_size: usize, options: &DataOptions) -> Result<()> {
         .iter()
         .map(|(_, split)| table::count(split.len() as u64));
     rows.push(std::iter::once("all".into()).chain(totals).collect());
-    output::print(table::plain(&header, &rows));
+    output::table(&header, &rows);
     Ok(())
 }

@@ -1,24 +1,32 @@
 //! `smallvit evaluate`.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use smallvit::data::Dataset;
+use serde_json::{Value, json};
+use smallvit::atomic;
+use smallvit::data::{Dataset, Images};
 use smallvit::models::file::{Contents, ModelInfo};
 use smallvit::report::picture::confusion;
 use smallvit::report::table;
 use smallvit::train::evaluate::each_image;
 use smallvit::train::folder::RunFolder;
-use smallvit::train::metrics::{Sums, image_loss, rank};
+use smallvit::train::metrics::{Sums, image_loss, rank, standard_error};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
+use super::classes::Matching;
 use super::options::{DataOptions, DeviceOption, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
+///
+/// The data's classes are the model's by their names, in whatever order; some of the model's may be
+/// missing. Accuracies carry their standard error; the share of the five likeliest is left out (in
+/// JSON null) where the model knows five classes or fewer.
 #[derive(Args)]
 pub struct Arguments {
     /// A run folder, or a model's safetensors file.
@@ -29,12 +37,14 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Part::Test)]
     split: Part,
     #[command(flatten)]
+    matching: Matching,
+    #[command(flatten)]
     which: Which,
     #[command(flatten)]
     device: DeviceOption,
-    /// Where the confusion matrix is drawn, as PNG or SVG [default: confusion.png in the run folder,
-    /// or here].
-    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file)]
+    /// Where the confusion matrix is drawn, as PNG, JPEG or SVG [default: confusion.png in the run
+    /// folder, or here].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
     #[command(flatten)]
     threads: Threads,
@@ -99,6 +109,9 @@ impl Which {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
+    if let Some(out) = &arguments.out {
+        output::reserve(out)?;
+    }
     let device = arguments.device.open()?;
     let path = arguments.which.file(&arguments.model)?;
     let mut contents = Contents::read(&path)?;
@@ -120,15 +133,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let recipe = recipe.unwrap_or_default();
     let dataset = arguments.data.load(&set, info.input[0])?;
-    check_kind(&set, &dataset, &info)?;
+    check_images(&set, &dataset, &info)?;
+    let classes = arguments
+        .matching
+        .of(&set, &dataset.classes, &info.classes)?;
     let trained_on = contents.text("fingerprint") == Some(&dataset.fingerprint());
     let part = part(dataset, &recipe, arguments.split, trained_on, &set)?;
+    if part.samples.is_empty() {
+        let problem = "there is no image to evaluate on";
+        return Err(Error::data(&set, problem, "choose another --split"));
+    }
 
-    let classes = info.classes.len();
-    let mut sums = Sums::default();
-    let mut confused = vec![0u64; classes * classes];
-    let mut top5 = vec![0u64; classes];
-    let mut not_numbers = 0;
+    let mut answers = Answers::new(&info.classes);
     let workers = Workers::new(arguments.threads.count(), recipe.train.micro_batch, device)?;
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
@@ -139,133 +155,197 @@ pub fn run(arguments: Arguments) -> Result<()> {
         &part,
         &preprocess,
         shape,
-        |logits, label| {
-            sums.add(image_loss(logits, label as usize), logits, &[label]);
-            let first = (0..classes).find(|&class| rank(logits, class) == Some(0));
-            match first {
-                Some(first) => confused[label as usize * classes + first] += 1,
-                None => not_numbers += 1,
-            }
-            let rank = rank(logits, label as usize);
-            top5[label as usize] += u64::from(rank.is_some_and(|rank| rank < 5));
-        },
+        |logits, label| answers.add(logits, classes[label as usize]),
     )?;
-    if not_numbers > 0 {
-        return Err(Error::model(
-            path.display(),
-            format!("its answer to {not_numbers} images is not a number"),
-            "take another checkpoint",
-        ));
+    if answers.not_numbers > 0 {
+        let problem = format!(
+            "its answer to {} is not a number",
+            table::counted(answers.not_numbers, "image")
+        );
+        let remedy = "take another checkpoint";
+        return Err(Error::model(path.display(), problem, remedy));
     }
-    let means = sums.means();
-    let counts = |class: usize| &confused[class * classes..][..classes];
-    let recall = |class: usize| {
-        let all: u64 = counts(class).iter().sum();
-        (all, 100.0 * counts(class)[class] as f64 / all as f64)
-    };
-    let precision = |class: usize| {
-        let all: u64 = (0..classes).map(|other| counts(other)[class]).sum();
-        100.0 * counts(class)[class] as f64 / all as f64
-    };
     if arguments.json {
-        let per_class: Vec<_> = (0..classes)
-            .map(|class| {
-                let (images, recall) = recall(class);
-                serde_json::json!({
-                    "class": info.classes[class], "images": images, "top1": recall,
-                    "top5": 100.0 * top5[class] as f64 / images as f64,
-                    "precision": precision(class),
-                })
-            })
-            .collect();
-        output::print(serde_json::json!({
-            "images": sums.images, "loss": means.loss, "top1": means.top1, "top5": means.top5,
-            "classes": per_class, "confusion": confused,
-        }));
+        output::print(answers.json());
     } else {
-        let percent = |value: f64| {
-            if value.is_nan() {
-                "–".into()
-            } else {
-                format!("{value:.2} %")
-            }
-        };
-        let rows: Vec<Vec<String>> = (0..classes)
-            .map(|class| {
-                let (images, recall) = recall(class);
-                vec![
-                    info.classes[class].clone(),
-                    images.to_string(),
-                    percent(recall),
-                    percent(100.0 * top5[class] as f64 / images as f64),
-                    percent(precision(class)),
-                ]
-            })
-            .collect();
-        output::print(table::plain(
-            &["class", "images", "top-1", "top-5", "precision"],
-            &rows,
-        ));
-        output::print(format!(
-            "\n{} on {} images of {set}: loss {:.4}, top-1 {:.2} %, top-5 {:.2} %",
-            info.config.name(),
-            sums.images,
-            means.loss,
-            means.top1,
-            means.top5
-        ));
+        answers.print(info.config.name(), &set);
     }
-    let picture = arguments.out.unwrap_or_else(|| {
-        let folder = arguments
-            .model
-            .is_dir()
-            .then_some(arguments.model.as_path());
-        folder.unwrap_or(Path::new(".")).join("confusion.png")
-    });
-    let title = format!("{} on {set}: top-1 {:.2} %", info.config.name(), means.top1);
-    super::tell_missing(&confusion::draw(
-        &title,
-        &info.classes,
-        &confused,
-        &picture,
-    )?);
+    let Some(picture) = arguments.out.or_else(|| usual_picture(&arguments.model)) else {
+        return Ok(());
+    };
+    let top1 = answers.sums.means().top1;
+    let title = format!("{} on {set}: top-1 {top1:.2} %", info.config.name());
+    let missing = confusion::draw(&title, &info.classes, &answers.confused, &picture)?;
+    super::tell_missing(&missing);
     if !arguments.json {
-        output::print(format!("the confusion matrix is in {}", picture.display()));
+        let picture = output::name(picture.display());
+        output::print(format!("the confusion matrix is in {picture}"));
     }
     Ok(())
 }
 
+/// Where the confusion matrix goes unless something else is asked for; nowhere, where that cannot
+/// be written: the numbers are what matters.
+fn usual_picture(model: &Path) -> Option<PathBuf> {
+    let folder = match model.is_dir() {
+        true => model,
+        false => Path::new("."),
+    };
+    let picture = folder.join("confusion.png");
+    let error = atomic::check_writable(&picture).err();
+    if let Some(error) = &error {
+        note!("no confusion matrix is drawn: {error}; -o FILE draws it elsewhere");
+    }
+    error.is_none().then_some(picture)
+}
+
+/// What a model said to a data set's images.
+struct Answers<'a> {
+    classes: &'a [String],
+    sums: Sums,
+    /// How many images of one class were taken for another: `[class, answer]`.
+    confused: Vec<u64>,
+    /// How many of a class's images had it among the five likeliest.
+    top5: Vec<u64>,
+    not_numbers: u64,
+}
+
+impl<'a> Answers<'a> {
+    fn new(classes: &'a [String]) -> Self {
+        Self {
+            classes,
+            sums: Sums::default(),
+            confused: vec![0; classes.len() * classes.len()],
+            top5: vec![0; classes.len()],
+            not_numbers: 0,
+        }
+    }
+
+    /// An image's logits and its class.
+    fn add(&mut self, logits: &[f32], class: usize) {
+        let label = class as u32;
+        self.sums.add(image_loss(logits, class), logits, &[label]);
+        let classes = self.classes.len();
+        match (0..classes).find(|&class| rank(logits, class) == Some(0)) {
+            Some(first) => self.confused[class * classes + first] += 1,
+            None => self.not_numbers += 1,
+        }
+        self.top5[class] += u64::from(rank(logits, class).is_some_and(|rank| rank < 5));
+    }
+
+    /// How many images there are of a class.
+    fn images(&self, class: usize) -> u64 {
+        let classes = self.classes.len();
+        self.confused[class * classes..][..classes].iter().sum()
+    }
+
+    fn right(&self, class: usize) -> u64 {
+        self.confused[class * self.classes.len() + class]
+    }
+
+    /// Percent of a class's images that were taken for it.
+    fn recall(&self, class: usize) -> f64 {
+        share(self.right(class), self.images(class))
+    }
+
+    /// Percent of the images taken for a class that are of it.
+    fn precision(&self, class: usize) -> f64 {
+        let column = self.confused.iter().skip(class);
+        share(self.right(class), column.step_by(self.classes.len()).sum())
+    }
+
+    /// Percent of a class's images that have it among the five likeliest, where that says something.
+    fn top5(&self, class: usize) -> Option<f64> {
+        let top5 = share(self.top5[class], self.images(class));
+        self.tells_top5().then_some(top5)
+    }
+
+    /// Among five classes, each is always one of the five likeliest.
+    fn tells_top5(&self) -> bool {
+        self.classes.len() > 5
+    }
+
+    /// Numbers that are none, as the accuracy on no image, are null.
+    fn json(&self) -> Value {
+        let (means, images) = (self.sums.means(), self.sums.images);
+        let top5 = self.tells_top5().then_some(means.top5);
+        let of_class = |(class, name): (usize, &String)| {
+            json!({
+                "class": name, "images": self.images(class), "top1": self.recall(class),
+                "top5": self.top5(class), "precision": self.precision(class),
+            })
+        };
+        let classes: Vec<_> = self.classes.iter().enumerate().map(of_class).collect();
+        json!({
+            "images": images, "loss": means.loss,
+            "top1": means.top1, "top1_standard_error": standard_error(means.top1, images),
+            "top5": top5, "top5_standard_error": top5.map(|top5| standard_error(top5, images)),
+            "classes": classes, "confusion": self.confused,
+        })
+    }
+
+    fn print(&self, model: impl Display, set: &str) {
+        let percent = |percent: f64| table::percent(percent / 100.0);
+        let row = |class: usize| {
+            let top5 = self.top5(class).map(percent);
+            let cells = [
+                Some(self.classes[class].clone()),
+                Some(table::count(self.images(class))),
+                Some(percent(self.recall(class))),
+                top5,
+                Some(percent(self.precision(class))),
+            ];
+            cells.into_iter().flatten().collect()
+        };
+        let rows: Vec<Vec<String>> = (0..self.classes.len()).map(row).collect();
+        let mut header = vec!["class", "images", "top-1", "top-5", "precision"];
+        if !self.tells_top5() {
+            header.retain(|&heading| heading != "top-5");
+        }
+        output::table(&header, &rows);
+        let (means, images) = (self.sums.means(), self.sums.images);
+        let accuracy = |percent| table::accuracy(percent, standard_error(percent, images));
+        let top5 = match self.tells_top5() {
+            true => format!(", top-5 {}", accuracy(means.top5)),
+            false => String::new(),
+        };
+        output::print(format!(
+            "\n{model} on {} of {set}: loss {:.4}, top-1 {}{top5}",
+            table::counted(images, "image"),
+            means.loss,
+            accuracy(means.top1),
+        ));
+    }
+}
+
+/// In percent.
+fn share(part: u64, whole: u64) -> f64 {
+    100.0 * part as f64 / whole as f64
+}
+
 /// Refuses images of another kind than the model's.
-fn check_kind(set: &str, dataset: &Dataset, info: &ModelInfo) -> Result<()> {
-    let images = &dataset.train.images;
-    let input = [images.height, images.width, images.channels];
-    // A model imported without names has its classes' numbers for them.
-    let mut numbers = (0..).zip(&info.classes);
-    let unnamed = numbers.all(|(number, name)| *name == number.to_string());
-    let (theirs, ours) = (&dataset.classes, &info.classes);
-    let problem = if input != info.input {
-        format!(
-            "{set} has images of {input:?}, the model was trained for {:?}",
-            info.input
-        )
-    } else if theirs.len() != ours.len() {
-        format!(
-            "{set} has {} classes, the model {}",
-            theirs.len(),
-            ours.len()
-        )
-    } else if let Some((theirs, ours)) = theirs.iter().zip(ours).find(|(a, b)| a != b)
-        && !unnamed
-    {
-        format!("{set} has a class {theirs} where the model has {ours}")
-    } else {
+fn check_images(set: &str, dataset: &Dataset, info: &ModelInfo) -> Result<()> {
+    let Images {
+        height,
+        width,
+        channels,
+        ..
+    } = dataset.train.images;
+    if [height, width, channels] == info.input {
         return Ok(());
+    }
+    let kind = |[height, width, channels]: [usize; 3]| {
+        let channels = table::counted(channels as u64, "channel");
+        format!("{height}×{width} pixels and {channels}")
     };
     Err(Error::recipe(
         "--data",
-        problem,
-        "evaluate it on images of the kind it was trained on, with classes of the same names in \
-         the same order",
+        format!(
+            "{set} has images of {}, the model was trained on {}",
+            kind([height, width, channels]),
+            kind(info.input)
+        ),
+        "evaluate it on images of the kind it was trained on",
     ))
 }
 

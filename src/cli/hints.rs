@@ -28,7 +28,7 @@ pub fn remedy(error: &Error) -> String {
     let hint = match error {
         Error::Io { source, .. } => match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-                "a new run is written to --out DIR"
+                "--out writes elsewhere"
             }
             _ => "",
         },
@@ -91,8 +91,8 @@ mod tests {
         assert_eq!(error.remedy(), "fetch it; by --this");
         let full = |kind: ErrorKind| remedy(&Error::io("write", "a")(kind.into()));
         assert!(full(ErrorKind::StorageFull).contains("no room left"));
-        assert!(full(ErrorKind::StorageFull).ends_with("--out DIR"));
-        assert_eq!(full(ErrorKind::NotFound), "check the path");
+        assert!(full(ErrorKind::StorageFull).ends_with("--out writes elsewhere"));
+        assert!(full(ErrorKind::NotFound).starts_with("make the folder first"));
         assert_eq!(full(ErrorKind::Interrupted), "");
     }
 }

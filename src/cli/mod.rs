@@ -2,6 +2,7 @@
 //! progress and errors to standard error.
 
 mod bench;
+mod classes;
 mod compare;
 mod data;
 mod evaluate;
@@ -15,15 +16,24 @@ mod recipes;
 mod show;
 mod train;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Once;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand};
-use smallvit::Error;
 use smallvit::report::picture::{Format, MissingLetters};
+use smallvit::{Error, Result};
 
 use output::note;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0    done
+  1    something failed, or part of the result is missing or could not be written
+  2    a request that cannot be met; nothing was done
+  130  stopped by Ctrl-C or a termination signal, and all is saved";
 
 /// Train Vision Transformers from scratch on small image sets.
 ///
@@ -31,7 +41,7 @@ use output::note;
 /// SL-ViT (with Shifted Patch Tokenization and Locality Self-Attention, arXiv 2112.13492) on
 /// pictures that come with the program.
 #[derive(Parser)]
-#[command(name = "smallvit", version)]
+#[command(name = "smallvit", version, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -68,7 +78,31 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
+    let code = match Arguments::try_parse() {
+        Ok(arguments) => match run(arguments.command) {
+            Err(error) if !is_closed_pipe(&error) => tell(&error),
+            _ => 0,
+        },
+        // Help and the version come out here, too.
+        Err(refusal) => {
+            let written = refusal.print();
+            if !refusal.use_stderr() {
+                output::remember(written);
+            }
+            refusal.exit_code() as u8
+        }
+    };
+    let Some(lost) = output::lost() else {
+        return code.into();
+    };
+    let problem = format!("part of the result could not be written ({lost})");
+    let remedy = "send it elsewhere; files that the command wrote are whole";
+    let failed = tell(&Error::data("standard output", problem, remedy));
+    if code == 0 { failed } else { code }.into()
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Compare(arguments) => compare::run(arguments),
         Command::Train(arguments) => train::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
@@ -84,32 +118,30 @@ pub fn main() -> ExitCode {
             output::print(String::from_utf8_lossy(&script));
             Ok(())
         }
-    };
-    let lost = |source| Error::Io {
-        action: "write",
-        path: "standard output".into(),
-        source,
-    };
-    match result.and_then(|()| output::lost().map_or(Ok(()), |error| Err(lost(error)))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            note!("smallvit: {}", hints::message(&error));
-            let remedy = hints::remedy(&error);
-            if !remedy.is_empty() {
-                note!("  {remedy}");
-            }
-            ExitCode::from(error.exit_code())
-        }
     }
 }
 
+/// Whether it is but a picture's reader that has gone: no loss, as with what is printed.
+fn is_closed_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io { action: "write", source, .. } if source.kind() == ErrorKind::BrokenPipe)
+}
+
+/// Says what was wrong and what to do, and returns the exit status.
+fn tell(error: &Error) -> u8 {
+    note!("smallvit: {}", hints::message(error));
+    let remedy = hints::remedy(error);
+    if !remedy.is_empty() {
+        note!("  {remedy}");
+    }
+    error.exit_code()
+}
+
 /// Parses the name of a picture to write: refused before the work whose result it shows.
-fn picture_file(name: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(name);
-    match Format::of(&path) {
+fn picture_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match Format::of(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(format!("{error}; {}", error.remedy())),
-    }
+    })
 }
 
 /// Says which letters a picture lacks, once a run of the program: all its pictures have the same

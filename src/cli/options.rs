@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smallvit::data::catalogue::Spec;
 use smallvit::data::{self, Dataset, LoadOptions, search};
 use smallvit::train::device;
@@ -17,7 +17,7 @@ use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
 
 use super::hints;
-use super::output::note;
+use super::output::{self, note};
 
 /// Where images come from.
 #[derive(Args, Clone)]
@@ -85,7 +85,11 @@ impl DataOptions {
 /// A bar for bytes that come in.
 pub fn download_bar() -> ProgressBar {
     let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
-    ProgressBar::no_length()
+    let target = match output::is_live() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    ProgressBar::with_draw_target(None, target)
         .with_style(ProgressStyle::with_template(style).expect("the template is well-formed"))
 }
 

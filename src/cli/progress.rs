@@ -1,7 +1,6 @@
 //! What is seen of a run while it works: on a terminal one live line a step and one that stays an
 //! epoch, elsewhere a line an epoch.
 
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,7 +12,7 @@ use smallvit::train::state::Counters;
 use smallvit::train::step::StepOutcome;
 
 use super::options::RunOptions;
-use super::output::note;
+use super::output::{self, note};
 
 /// Tells of one model's run.
 pub struct Progress {
@@ -45,7 +44,7 @@ impl Progress {
         let how = match options {
             RunOptions { quiet: true, .. } => How::Quiet,
             RunOptions { json: true, .. } => How::Json,
-            _ if std::io::stderr().is_terminal() => How::Live,
+            _ if output::is_live() => How::Live,
             _ => How::Plain,
         };
         Self {

@@ -9,9 +9,9 @@ use smallvit::data::statistics::Statistics;
 use smallvit::data::{Dataset, Split};
 use smallvit::nn::embedding::{SHIFT_NAMES, patches, shifted_patches};
 use smallvit::random::{Purpose, Stream};
+use smallvit::report::ascii;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series};
 use smallvit::report::picture::sheet::{self, PatchPanel, SheetImage};
-use smallvit::report::{ascii, table};
 use smallvit::train::device;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
@@ -40,8 +40,8 @@ pub struct Shown {
     /// The number of a training image [default: drawn with the seed].
     #[arg(long, value_name = "N")]
     index: Option<usize>,
-    /// The picture to write, as PNG or SVG [default: patches.png or augment.png].
-    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file)]
+    /// The picture to write, as PNG, JPEG or SVG [default: patches.png or augment.png].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
 }
 
@@ -54,8 +54,8 @@ pub struct ScheduleArguments {
     steps_per_epoch: Option<u64>,
     #[command(flatten)]
     data: DataOptions,
-    /// The picture to write, as PNG or SVG.
-    #[arg(long, short, value_name = "FILE", default_value = "schedule.png", value_parser = super::picture_file)]
+    /// The picture to write, as PNG, JPEG or SVG.
+    #[arg(long, short, value_name = "FILE", default_value = "schedule.png", value_parser = super::picture_file())]
     out: PathBuf,
 }
 
@@ -63,10 +63,12 @@ pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Patches(shown) => {
             let out = shown.out.clone().unwrap_or("patches.png".into());
+            output::reserve(&out)?;
             show_patches(&shown, &out)
         }
         Command::Augment(shown) => {
             let out = shown.out.clone().unwrap_or("augment.png".into());
+            output::reserve(&out)?;
             show_augment(&shown, &out)
         }
         Command::Schedule(arguments) => show_schedule(&arguments),
@@ -227,6 +229,7 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
 }
 
 fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
+    output::reserve(&arguments.out)?;
     let recipe = arguments.recipe.load(arguments.data.data.as_deref())?;
     let steps_per_epoch = match arguments.steps_per_epoch {
         Some(steps) => steps.max(1),
@@ -275,7 +278,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
             ]
         })
         .collect();
-    output::print(table::plain(&["epoch", "step", "rate"], &rows));
+    output::table(&["epoch", "step", "rate"], &rows);
     output::print(format!("\nthe picture is in {}", arguments.out.display()));
     Ok(())
 }

@@ -176,7 +176,7 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
         "memory",
         "disk",
     ];
-    output::print(table::plain(&header, &rows));
+    output::table(&header, &rows);
     let steps = |plan: &Plan| {
         let (epochs, steps) = (plan.epochs, plan.steps_per_epoch);
         format!(
@@ -388,7 +388,9 @@ pub fn draw_curves(
 /// The table of results, or the JSON.
 pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOptions) {
     if options.json {
-        output::print(serde_json::json!({ "models": results, "folder": folder.0 }));
+        output::print(
+            serde_json::json!({ "models": results, "folder": folder.0.display().to_string() }),
+        );
         return;
     }
     let top5 = results.iter().any(|result| result.test_top5.is_some());
@@ -414,7 +416,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
             row
         })
         .collect();
-    output::print(table::plain(&header, &rows));
+    output::table(&header, &rows);
     let last: Vec<String> = results.iter().map(|r| percent(r.last_test_top1)).collect();
     output::print(format!(
         "\nTest accuracies (± standard error) are of the epoch that was best on the\n\

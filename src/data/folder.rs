@@ -82,6 +82,14 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
     })
 }
 
+/// The pictures that lie in a folder, by the endings of their names; sorted.
+///
+/// # Errors
+/// [`Error::Io`] for a folder that cannot be listed.
+pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
+    Ok(list(folder)?.images)
+}
+
 fn sub_folder(path: &Path, name: &str) -> Option<PathBuf> {
     let folder = path.join(name);
     folder.is_dir().then_some(folder)

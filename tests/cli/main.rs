@@ -749,7 +749,7 @@ fn pictures_lists_and_completions_come_out() {
     let output = run(smallvit(dir.path(), &["show", "augment", "-o", "a.gif"]));
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{error}");
-    assert!(error.contains(".png or .svg"), "{error}");
+    assert!(error.contains(".png, .jpg or .svg"), "{error}");
     let out = succeeds(smallvit(dir.path(), &["data", "list"]));
     assert!(
         out.contains("cifar100") && out.contains("in the program"),

@@ -16,7 +16,7 @@ const NAMED: usize = 50;
 const LONGEST_NAME: f64 = 190.0;
 const BAR_WIDTH: f64 = 18.0;
 
-/// Draws a confusion matrix and writes it as SVG or PNG.
+/// Draws a confusion matrix and writes it as SVG, PNG or JPEG.
 ///
 /// # Errors
 ///

@@ -102,7 +102,7 @@ const TICK_TEXT: Lettering = Lettering {
 const LEGEND_LINE: f64 = 30.0;
 const SWATCH: f64 = 34.0;
 
-/// Draws a figure and writes it as SVG or PNG.
+/// Draws a figure and writes it as SVG, PNG or JPEG.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! Pictures: line charts ([`curves`]), confusion matrices ([`confusion`]) and sheets of images
 //! ([`sheet`]).
 //!
-//! A [`Picture`] is an SVG document. It can stand in a page as it is, or be rendered as PNG;
-//! [`Picture::save`] writes either, as the file's name asks. The same input gives the same SVG,
+//! A [`Picture`] is an SVG document. It can stand in a page as it is, or be rendered as PNG or JPEG;
+//! [`Picture::save`] writes what the file's name asks for. The same input gives the same SVG,
 //! byte for byte, as long as every letter is in the fonts that the program carries (Latin, Greek,
 //! Cyrillic); other scripts are measured with the system's fonts, so that their places may differ
 //! from machine to machine.
@@ -41,12 +41,16 @@ pub mod sheet;
 use std::io;
 use std::path::Path;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::codecs::{jpeg::JpegEncoder, png::PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 use resvg::tiny_skia::{Pixmap, Transform};
 
 pub use self::fonts::MissingLetters;
 use crate::atomic;
 use crate::error::{Error, Result};
+
+/// Of JPEG, in percent: letters and thin lines stay clear.
+const JPEG_QUALITY: u8 = 90;
 
 /// A drawing, as an SVG document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,41 +82,55 @@ impl Picture {
     ///
     /// If the picture is too large for the renderer.
     pub fn png(&self) -> Result<(Vec<u8>, MissingLetters)> {
-        let refuse = |problem: String| {
-            let remedy = "write it as SVG, or draw less in one picture";
-            Error::data("rendering the picture", problem, remedy)
-        };
-        let (tree, missing) =
-            fonts::laid_out(&self.svg).map_err(|error| refuse(error.to_string()))?;
+        let (pixels, missing) = self.pixels()?;
+        let bytes = encoded(&pixels, self.size(), ExtendedColorType::Rgb8);
+        Ok((bytes.map_err(too_large)?, missing))
+    }
+
+    /// As [`Picture::png`], as a JPEG file's bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the picture is too large for the renderer, or for a JPEG (65,535 pixels a side).
+    pub fn jpeg(&self) -> Result<(Vec<u8>, MissingLetters)> {
+        let (pixels, missing) = self.pixels()?;
+        let mut bytes = Vec::new();
+        JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+            .write_image(&pixels, self.width, self.height, ExtendedColorType::Rgb8)
+            .map_err(too_large)?;
+        Ok((bytes, missing))
+    }
+
+    /// Rendered: red, green and blue of each pixel.
+    fn pixels(&self) -> Result<(Vec<u8>, MissingLetters)> {
+        let (tree, missing) = fonts::laid_out(&self.svg).map_err(too_large)?;
         let mut pixmap = Pixmap::new(self.width, self.height)
-            .ok_or_else(|| refuse(format!("{} × {} pixels", self.width, self.height)))?;
+            .ok_or_else(|| too_large(format!("{} × {} pixels", self.width, self.height)))?;
         resvg::render(&tree, Transform::identity(), &mut pixmap.as_mut());
         // The sheet is white throughout, so every pixel is opaque.
-        let pixels: Vec<u8> = pixmap
+        let pixels = pixmap
             .data()
             .chunks_exact(4)
             .flat_map(|rgba| [rgba[0], rgba[1], rgba[2]])
             .collect();
-        let size = (self.width, self.height);
-        let bytes = encoded(&pixels, size, ExtendedColorType::Rgb8)
-            .map_err(|error| refuse(error.to_string()))?;
-        Ok((bytes, missing))
+        Ok((pixels, missing))
     }
 
-    /// Writes the picture as SVG or PNG, as the file's name ends. The file is written whole or not
-    /// at all.
+    /// Writes the picture as SVG, PNG or JPEG, as the file's name ends. The file is written whole or
+    /// not at all.
     ///
-    /// Returns the letters that no font on this machine has, for its caller to tell of: a PNG shows
+    /// Returns the letters that no font on this machine has, for its caller to tell of: pixels show
     /// “�” in their place. (SVG is lettered where it is shown, by the fonts there.)
     ///
     /// # Errors
     ///
-    /// If the name ends in neither, the picture is too large to render, or the file cannot be
+    /// If the name ends in none of them, the picture is too large to render, or the file cannot be
     /// written.
     pub fn save(&self, path: &Path) -> Result<MissingLetters> {
         let (bytes, missing) = match Format::of(path)? {
             Format::Svg => (self.svg.clone().into_bytes(), MissingLetters::default()),
             Format::Png => self.png()?,
+            Format::Jpeg => self.jpeg()?,
         };
         atomic::write(path, &bytes)?;
         Ok(missing)
@@ -126,30 +144,39 @@ pub enum Format {
     Svg,
     /// Pixels.
     Png,
+    /// Pixels, nearly as they were.
+    Jpeg,
 }
 
 impl Format {
-    /// The format that a file's name asks for. To be called before long work whose result is a
-    /// picture.
+    /// The format that a file's name asks for; PNG for a device or a pipe whose name asks for none.
+    /// To be called before long work whose result is a picture.
     ///
     /// # Errors
     ///
-    /// If the name ends in neither `.svg` nor `.png`.
+    /// If the name ends in none of `.svg`, `.png`, `.jpg` and `.jpeg`.
     pub fn of(path: &Path) -> Result<Self> {
         let extension = path.extension().unwrap_or_default();
-        if extension.eq_ignore_ascii_case("svg") {
-            return Ok(Self::Svg);
-        }
-        if extension.eq_ignore_ascii_case("png") {
-            return Ok(Self::Png);
+        match extension.to_ascii_lowercase().to_str() {
+            Some("svg") => return Ok(Self::Svg),
+            Some("png") => return Ok(Self::Png),
+            Some("jpg" | "jpeg") => return Ok(Self::Jpeg),
+            Some("") if atomic::is_stream(path) => return Ok(Self::Png),
+            _ => {}
         }
         let problem = match extension.is_empty() {
             true => "its name does not say which kind of picture it is to be".to_owned(),
             false => format!("pictures of kind “{}” are not written", extension.display()),
         };
-        let remedy = "end the file's name in .png or .svg";
+        let remedy = "end the file's name in .png, .jpg or .svg";
         Err(Error::data(path.display(), problem, remedy))
     }
+}
+
+/// A picture that cannot be rendered.
+fn too_large(problem: impl ToString) -> Error {
+    let remedy = "write it as SVG, or draw less in one picture";
+    Error::data("rendering the picture", problem.to_string(), remedy)
 }
 
 /// Pixels as a PNG file's bytes.
@@ -288,26 +315,43 @@ mod tests {
             ("b.SVG", b"<svg "),
             ("c.png", b"\x89PNG"),
             ("d.e.Png", b"\x89PNG"),
+            ("f.jpg", b"\xFF\xD8\xFF"),
+            ("g.JPEG", b"\xFF\xD8\xFF"),
         ] {
             let path = folder.path().join(name);
             assert!(picture.save(&path).unwrap().is_empty());
             assert!(fs::read(path).unwrap().starts_with(start), "{name}");
         }
-        // Nothing beside the four: what is half written has another name, and goes.
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 4);
+        // Nothing beside the six: what is half written has another name, and goes.
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 6);
+        #[cfg(unix)]
+        assert_eq!(Format::of(Path::new("/dev/null")).unwrap(), Format::Png);
+    }
+
+    #[test]
+    fn a_jpeg_looks_as_the_png_does() {
+        let [picture, ..] = of_every_kind("name");
+        let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgb8();
+        let (png, jpeg) = (picture.png().unwrap().0, picture.jpeg().unwrap().0);
+        let (png, jpeg) = (pixels(&png), pixels(&jpeg));
+        assert_eq!(png.dimensions(), jpeg.dimensions());
+        assert_eq!(jpeg.get_pixel(0, 0).0, [255; 3]);
+        let differences = png.iter().zip(jpeg.iter()).map(|(&a, &b)| a.abs_diff(b));
+        let mean = differences.map(f64::from).sum::<f64>() / png.len() as f64;
+        assert!(mean < 2.0, "{mean}");
     }
 
     #[test]
     fn other_formats_are_refused_with_what_is_allowed() {
         let [picture, ..] = of_every_kind("name");
         for (name, said) in [
-            ("a.jpg", "“jpg”"),
+            ("a.gif", "“gif”"),
             ("png", "which kind"),
             (".png", "which kind"),
         ] {
             let error = picture.save(Path::new(name)).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
-            assert_eq!(error.remedy(), "end the file's name in .png or .svg");
+            assert_eq!(error.remedy(), "end the file's name in .png, .jpg or .svg");
             assert!(!Path::new(name).exists());
         }
     }

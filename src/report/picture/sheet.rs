@@ -53,7 +53,7 @@ const CAPTION: Lettering = Lettering {
     turned: false,
 };
 
-/// Draws images and writes them as SVG or PNG.
+/// Draws images and writes them as SVG, PNG or JPEG.
 ///
 /// # Errors
 ///
@@ -132,7 +132,7 @@ pub fn images(
     Ok(canvas.finished(title, ""))
 }
 
-/// Draws images cut into patches and writes them as SVG or PNG.
+/// Draws images cut into patches and writes them as SVG, PNG or JPEG.
 ///
 /// # Errors
 ///
