@@ -37,7 +37,7 @@ pub enum Checksum<'a> {
 pub struct RemoteFile {
     /// Its name, at the server and in the cache.
     pub name: &'static str,
-    /// Its length in bytes.
+    /// Its length in bytes: no more is taken from a server.
     pub bytes: u64,
     /// What its bytes sum up to.
     pub checksum: Checksum<'static>,
@@ -141,7 +141,8 @@ const FASHION_MNIST: Entry = Entry {
     description: "Fashion-MNIST: articles of clothing, 28×28 grey, 10 classes, 60,000 + 10,000 \
                   images",
     licence: "MIT (Zalando SE, 2017)",
-    url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    // The publisher's own copy; the bucket that its README names cannot be had by https.
+    url: "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     files: &[
         RemoteFile {
             name: "train-images-idx3-ubyte.gz",
@@ -324,6 +325,7 @@ mod tests {
             let entry = set.entry();
             assert!(entry.description.contains('×') && !entry.licence.is_empty());
             assert_eq!(entry.files.is_empty(), entry.url.is_empty());
+            assert!(entry.url.is_empty() || entry.url.starts_with("https://"));
             for file in entry.files {
                 let length = match file.checksum {
                     Checksum::Sha256(sum) => sum.len() / 2,

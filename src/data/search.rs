@@ -137,20 +137,23 @@ fn needed(set: Set, layout: Layout, folder: &Path) -> Vec<(&'static str, bool)> 
         }
         _ => idx::FILES.to_vec(),
     };
-    let is_there = |name: &str| {
-        let plain = folder.join(name);
-        plain.is_file() || (layout == Layout::Idx && beside(&plain, "gz").is_file())
-    };
     names
         .into_iter()
-        .map(|name| (name, is_there(name)))
+        .map(|name| (name, is_there(layout, folder, name)))
         .collect()
 }
 
-/// Whether all files of a layout are in this folder.
-pub(super) fn is_whole(set: Set, layout: Layout, folder: &Path) -> bool {
-    let files = needed(set, layout, folder);
-    files.iter().all(|(_, is_there)| *is_there)
+/// Whether a file of a layout is in this folder; MNIST's may be gzipped.
+pub(super) fn is_there(layout: Layout, folder: &Path, name: &str) -> bool {
+    let plain = folder.join(name);
+    plain.is_file() || (layout == Layout::Idx && beside(&plain, "gz").is_file())
+}
+
+/// The files of a layout that are not in this folder.
+pub(super) fn missing(set: Set, layout: Layout, folder: &Path) -> Vec<&'static str> {
+    let files = needed(set, layout, folder).into_iter();
+    let missing = files.filter(|(_, is_there)| !is_there);
+    missing.map(|(name, _)| name).collect()
 }
 
 /// Looks for a whole copy in one folder.
@@ -159,7 +162,7 @@ pub(super) fn locate_in(set: Set, root: &Path) -> Option<Found> {
         let (path, layout) = (PathBuf::new(), Layout::Embedded);
         return Some(Found { path, layout });
     }
-    let is_whole = |found: &Found| is_whole(set, found.layout, &found.path);
+    let is_whole = |found: &Found| missing(set, found.layout, &found.path).is_empty();
     candidates(set, root).find(is_whole).or_else(|| {
         let mut archives = archives(set).iter().map(|&(layout, name)| Found {
             path: root.join(name),
@@ -194,8 +197,7 @@ pub(super) fn not_in(set: Set, root: &Path) -> Error {
     for found in candidates(set, root) {
         let files = needed(set, found.layout, &found.path);
         if files.iter().any(|(_, is_there)| *is_there) {
-            let missing = files.iter().filter(|(_, is_there)| !is_there);
-            let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+            let missing = missing(set, found.layout, &found.path);
             return Error::data(
                 found.path.display(),
                 format!(
