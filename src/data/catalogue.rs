@@ -219,26 +219,84 @@ const FASHION_CLASSES: [&str; 10] = [
 
 const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// What a user asks for: a named set, or a folder of class folders.
+/// How data of a user's own is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A folder of class folders of pictures: [`folder`](super::folder).
+    Folder,
+    /// NumPy's `.npz`: [`npz`](super::npz).
+    Npz,
+    /// SVHN's MATLAB files: [`svhn`](super::svhn).
+    Svhn,
+}
+
+impl Format {
+    /// All formats, in the order they are listed in.
+    pub const ALL: [Self; 3] = [Self::Folder, Self::Npz, Self::Svhn];
+
+    /// What stands before a path, and how the path is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::Npz => "npz",
+            Self::Svhn => "svhn",
+        }
+    }
+
+    /// What a user writes: `folder:PATH`.
+    pub fn usage(self) -> &'static str {
+        match self {
+            Self::Folder => "folder:PATH",
+            Self::Npz => "npz:FILE",
+            Self::Svhn => "svhn:PATH",
+        }
+    }
+
+    /// One line: what is read.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Folder => "a folder of class folders of pictures",
+            Self::Npz => "a NumPy .npz file with images and labels",
+            Self::Svhn => "SVHN's folder of .mat files, or one of them",
+        }
+    }
+
+    /// Which format a path looks like.
+    fn of(path: &Path) -> Option<Self> {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("npz") => Some(Self::Npz),
+            Some("mat") => Some(Self::Svhn),
+            _ if path.join("train_32x32.mat").is_file() => Some(Self::Svhn),
+            _ if path.is_dir() || path.to_string_lossy().contains(['/', '\\']) => {
+                Some(Self::Folder)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a user asks for: a named set, or files of their own.
 ///
 /// ```
-/// use smallvit::data::catalogue::{Set, Spec};
+/// use smallvit::data::catalogue::{Format, Set, Spec};
 /// assert_eq!("cifar100".parse::<Spec>().unwrap(), Spec::Named(Set::Cifar100));
-/// assert_eq!("folder:/my/pets".parse::<Spec>().unwrap(), Spec::Folder("/my/pets".into()));
+/// let pets = Spec::Files(Format::Folder, "/my/pets".into());
+/// assert_eq!("folder:/my/pets".parse::<Spec>().unwrap(), pets);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
     /// One of the catalogue.
     Named(Set),
-    /// `folder:PATH`.
-    Folder(PathBuf),
+    /// `folder:PATH` and its like.
+    Files(Format, PathBuf),
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(set) => f.write_str(set.name()),
-            Self::Folder(path) => write!(f, "folder:{}", path.display()),
+            Self::Files(format, path) => write!(f, "{}:{}", format.name(), path.display()),
         }
     }
 }
@@ -247,16 +305,18 @@ impl FromStr for Spec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(path) = text.strip_prefix("folder:")
+        if let Some((name, path)) = text.split_once(':')
+            && let Some(format) = Format::ALL.into_iter().find(|format| format.name() == name)
             && !path.is_empty()
         {
-            return Ok(Self::Folder(PathBuf::from(path)));
+            return Ok(Self::Files(format, PathBuf::from(path)));
         }
         if let Some(set) = Set::ALL.into_iter().find(|set| set.name() == text) {
             return Ok(Self::Named(set));
         }
         let names = Set::ALL.map(Set::name).join(", ");
-        let list = format!("The data sets are {names}, and folder:PATH for your own images");
+        let own = Format::ALL.map(Format::usage).join(", ");
+        let list = format!("The data sets are {names}, and for your own images {own}");
         let remedy = match did_you_mean(text) {
             Some(guess) => format!("did you mean {guess}? {list}"),
             None => list,
@@ -267,8 +327,8 @@ impl FromStr for Spec {
 }
 
 fn did_you_mean(text: &str) -> Option<String> {
-    if text.contains(['/', '\\']) || Path::new(text).is_dir() {
-        return Some(format!("folder:{text}"));
+    if let Some(format) = Format::of(Path::new(text)) {
+        return Some(format!("{}:{text}", format.name()));
     }
     // "CIFAR-100" and "fashion_mnist" are the same names to a human.
     let plain = |name: &str| {
@@ -294,6 +354,8 @@ mod tests {
             "mnist",
             "sign-digits",
             "folder:a b/c",
+            "npz:a.npz",
+            "svhn:C:\\svhn",
         ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
         }
@@ -315,6 +377,8 @@ mod tests {
         assert!(remedy("fashion_mnist").starts_with("did you mean fashion-mnist?"));
         assert!(remedy("minst").starts_with("did you mean mnist?"));
         assert!(remedy("./pets").starts_with("did you mean folder:./pets?"));
+        assert!(remedy("pets.npz").starts_with("did you mean npz:pets.npz?"));
+        assert!(remedy("./train_32x32.MAT").starts_with("did you mean svhn:./train_32x32.MAT?"));
         assert!(!remedy("folder:").contains("did you mean"));
         assert!(!remedy("").contains("did you mean"));
     }

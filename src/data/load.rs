@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::catalogue::{Set, Spec};
+use super::catalogue::{Format, Set, Spec};
 use super::cifar::{self, Cifar};
 use super::search::{self, Found, Layout};
-use super::{Dataset, embedded, folder, idx};
+use super::{Dataset, embedded, folder, idx, npz, svhn};
 use crate::error::Result;
 
 /// What is told about a download as it goes on: bytes done, and bytes in all where that is known.
@@ -47,7 +47,11 @@ impl Default for LoadOptions {
 /// readers and [`Dataset::check`].
 pub fn load(spec: &Spec, options: &LoadOptions, progress: &mut Progress) -> Result<Dataset> {
     let data = match spec {
-        Spec::Folder(path) => folder::read(path, options.folder_size, options.strict)?,
+        Spec::Files(format, path) => match format {
+            Format::Folder => folder::read(path, options.folder_size, options.strict)?,
+            Format::Npz => npz::read(path)?,
+            Format::Svhn => svhn::read(path)?,
+        },
         Spec::Named(set) => {
             let folder = options.data_dir.as_deref();
             let found = match (search::locate(*set, folder), folder) {

@@ -7,6 +7,7 @@
 //! ([`cifar`], [`pickle`], [`idx`], [`folder`], [`embedded`]). [`statistics`] and [`split`] are what
 //! training asks of a data set.
 
+mod arrays;
 pub mod catalogue;
 pub mod cifar;
 #[cfg(feature = "download")]
@@ -18,10 +19,12 @@ mod files;
 pub mod folder;
 pub mod idx;
 mod load;
+pub mod npz;
 pub mod pickle;
 pub mod search;
 pub mod split;
 pub mod statistics;
+pub mod svhn;
 
 pub use load::{LoadOptions, Progress, load};
 
