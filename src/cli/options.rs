@@ -279,14 +279,14 @@ impl RunOptions {
     }
 }
 
-/// `folder:PATH` with the path made absolute, so that the run's recipe means the same folder
-/// wherever it is read.
+/// `folder:PATH` and its like with the path made absolute, so that the run's recipe means the same
+/// files wherever it is read. What is no data set is left to the recipe's own check.
 fn absolute(set: &str) -> Result<String> {
-    let Some(path) = set.strip_prefix("folder:").filter(|path| !path.is_empty()) else {
+    let Ok(Spec::Files(format, path)) = set.parse() else {
         return Ok(set.to_owned());
     };
-    let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
-    Ok(format!("folder:{}", absolute.display()))
+    let absolute = std::path::absolute(&path).map_err(Error::io("find", &path))?;
+    Ok(Spec::Files(format, absolute).to_string())
 }
 
 /// One a core, if nothing else is asked for.

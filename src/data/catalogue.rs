@@ -48,8 +48,18 @@ pub struct RemoteFile {
 pub struct Entry {
     /// What a user asks for it by.
     pub name: &'static str,
-    /// One line: what it shows, how many images of what size and how many classes.
-    pub description: &'static str,
+    /// What its publisher calls it.
+    pub title: &'static str,
+    /// What it shows.
+    pub shows: &'static str,
+    /// Pixels a side of an image.
+    pub side: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// How many classes there are.
+    pub classes: usize,
+    /// How many images there are to train and to test on.
+    pub images: [usize; 2],
     /// What is known of its licence.
     pub licence: &'static str,
     /// Where its files are; ends in a slash.
@@ -110,7 +120,12 @@ impl Set {
 
 const CIFAR_100: Entry = Entry {
     name: "cifar100",
-    description: "CIFAR-100: photographs, 32×32 RGB, 100 classes, 50,000 + 10,000 images",
+    title: "CIFAR-100",
+    shows: "photographs",
+    side: 32,
+    channels: 3,
+    classes: 100,
+    images: [50_000, 10_000],
     licence: "none stated; for research (Krizhevsky, 2009)",
     url: "https://www.cs.toronto.edu/~kriz/",
     files: &[RemoteFile {
@@ -124,7 +139,12 @@ const CIFAR_100: Entry = Entry {
 
 const CIFAR_10: Entry = Entry {
     name: "cifar10",
-    description: "CIFAR-10: photographs, 32×32 RGB, 10 classes, 50,000 + 10,000 images",
+    title: "CIFAR-10",
+    shows: "photographs",
+    side: 32,
+    channels: 3,
+    classes: 10,
+    images: [50_000, 10_000],
     licence: "none stated; for research (Krizhevsky, 2009)",
     url: "https://www.cs.toronto.edu/~kriz/",
     files: &[RemoteFile {
@@ -138,8 +158,12 @@ const CIFAR_10: Entry = Entry {
 
 const FASHION_MNIST: Entry = Entry {
     name: "fashion-mnist",
-    description: "Fashion-MNIST: articles of clothing, 28×28 grey, 10 classes, 60,000 + 10,000 \
-                  images",
+    title: "Fashion-MNIST",
+    shows: "clothes",
+    side: 28,
+    channels: 1,
+    classes: 10,
+    images: [60_000, 10_000],
     licence: "MIT (Zalando SE, 2017)",
     // The publisher's own copy; the bucket that its README names cannot be had by https.
     url: "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
@@ -169,7 +193,12 @@ const FASHION_MNIST: Entry = Entry {
 
 const MNIST: Entry = Entry {
     name: "mnist",
-    description: "MNIST: handwritten digits, 28×28 grey, 10 classes, 60,000 + 10,000 images",
+    title: "MNIST",
+    shows: "written digits",
+    side: 28,
+    channels: 1,
+    classes: 10,
+    images: [60_000, 10_000],
     licence: "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
     url: "https://ossci-datasets.s3.amazonaws.com/mnist/",
     files: &[
@@ -198,7 +227,12 @@ const MNIST: Entry = Entry {
 
 const SIGN_DIGITS: Entry = Entry {
     name: "sign-digits",
-    description: "Sign Language Digits: hands, 32×32 RGB, 10 classes, 1,651 + 411 images (built in)",
+    title: "Sign Language Digits",
+    shows: "hands",
+    side: 32,
+    channels: 3,
+    classes: 10,
+    images: [1_651, 411],
     licence: "Apache-2.0 (Arda Mavi, arXiv 2011.08927)",
     url: "",
     files: &[],
@@ -387,7 +421,12 @@ mod tests {
     fn the_catalogue_is_whole() {
         for set in Set::ALL {
             let entry = set.entry();
-            assert!(entry.description.contains('×') && !entry.licence.is_empty());
+            assert!(!entry.licence.is_empty());
+            let classes = match set.cifar() {
+                Some(cifar) => cifar.classes(),
+                None => set.classes(),
+            };
+            assert!(classes.is_empty() || classes.len() == entry.classes);
             assert_eq!(entry.files.is_empty(), entry.url.is_empty());
             assert!(entry.url.is_empty() || entry.url.starts_with("https://"));
             for file in entry.files {
