@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::cifar::Cifar;
+use super::tiny_imagenet;
 use crate::error::{Error, Result};
 
 /// A named data set.
@@ -258,21 +259,33 @@ const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 pub enum Format {
     /// A folder of class folders of pictures: [`folder`](super::folder).
     Folder,
+    /// A CSV file of paths and labels: [`csv`](super::csv).
+    Csv,
     /// NumPy's `.npz`: [`npz`](super::npz).
     Npz,
+    /// Tiny-ImageNet's folders and lists: [`tiny_imagenet`](super::tiny_imagenet).
+    TinyImagenet,
     /// SVHN's MATLAB files: [`svhn`](super::svhn).
     Svhn,
 }
 
 impl Format {
     /// All formats, in the order they are listed in.
-    pub const ALL: [Self; 3] = [Self::Folder, Self::Npz, Self::Svhn];
+    pub const ALL: [Self; 5] = [
+        Self::Folder,
+        Self::Csv,
+        Self::Npz,
+        Self::TinyImagenet,
+        Self::Svhn,
+    ];
 
     /// What stands before a path, and how the path is called.
     pub fn name(self) -> &'static str {
         match self {
             Self::Folder => "folder",
+            Self::Csv => "csv",
             Self::Npz => "npz",
+            Self::TinyImagenet => "tiny-imagenet",
             Self::Svhn => "svhn",
         }
     }
@@ -281,7 +294,9 @@ impl Format {
     pub fn usage(self) -> &'static str {
         match self {
             Self::Folder => "folder:PATH",
+            Self::Csv => "csv:FILE",
             Self::Npz => "npz:FILE",
+            Self::TinyImagenet => "tiny-imagenet:PATH",
             Self::Svhn => "svhn:PATH",
         }
     }
@@ -290,7 +305,9 @@ impl Format {
     pub fn description(self) -> &'static str {
         match self {
             Self::Folder => "a folder of class folders of pictures",
-            Self::Npz => "a NumPy .npz file with images and labels",
+            Self::Csv => "a CSV file of pictures' paths, labels and perhaps splits",
+            Self::Npz => "a NumPy .npz file of images and labels",
+            Self::TinyImagenet => "Tiny-ImageNet's folder, with wnids.txt in it",
             Self::Svhn => "SVHN's folder of .mat files, or one of them",
         }
     }
@@ -299,9 +316,11 @@ impl Format {
     fn of(path: &Path) -> Option<Self> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         match ending.to_str() {
+            Some("csv") => Some(Self::Csv),
             Some("npz") => Some(Self::Npz),
             Some("mat") => Some(Self::Svhn),
             _ if path.join("train_32x32.mat").is_file() => Some(Self::Svhn),
+            _ if tiny_imagenet::is_it(path) => Some(Self::TinyImagenet),
             _ if path.is_dir() || path.to_string_lossy().contains(['/', '\\']) => {
                 Some(Self::Folder)
             }
@@ -388,7 +407,9 @@ mod tests {
             "mnist",
             "sign-digits",
             "folder:a b/c",
+            "csv:a.csv",
             "npz:a.npz",
+            "tiny-imagenet:a",
             "svhn:C:\\svhn",
         ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
@@ -411,6 +432,7 @@ mod tests {
         assert!(remedy("fashion_mnist").starts_with("did you mean fashion-mnist?"));
         assert!(remedy("minst").starts_with("did you mean mnist?"));
         assert!(remedy("./pets").starts_with("did you mean folder:./pets?"));
+        assert!(remedy("pets.csv").starts_with("did you mean csv:pets.csv?"));
         assert!(remedy("pets.npz").starts_with("did you mean npz:pets.npz?"));
         assert!(remedy("./train_32x32.MAT").starts_with("did you mean svhn:./train_32x32.MAT?"));
         assert!(!remedy("folder:").contains("did you mean"));

@@ -84,6 +84,22 @@ pub(super) fn open(path: &Path) -> Result<File> {
     Err(Error::data(path.display(), problem, "check the path"))
 }
 
+/// A text file, whole.
+pub(super) fn text(path: &Path) -> Result<String> {
+    /// More than any list of a known data set (Tiny-ImageNet's `words.txt`: 3 MB).
+    const LONGEST: u64 = 1 << 26;
+    let mut bytes = Vec::new();
+    let read = open(path)?.take(LONGEST + 1).read_to_end(&mut bytes);
+    read.map_err(Error::io("read", path))?;
+    let problem = match String::from_utf8(bytes) {
+        Ok(text) if text.len() as u64 <= LONGEST => return Ok(text),
+        Ok(_) => format!("it is longer than {} MB", LONGEST / 1_000_000),
+        Err(_) => "this is no text in UTF-8".to_owned(),
+    };
+    let remedy = "it is damaged, or another kind of file";
+    Err(Error::data(path.display(), problem, remedy))
+}
+
 /// The regular files among an archive's entries that have one of these names, whichever folder
 /// of the archive they lie in. Nothing is written, so no entry's path can lead anywhere; links are
 /// no regular files.
