@@ -10,7 +10,7 @@ use smallvit::data::statistics::{Statistics, class_counts};
 use smallvit::data::{Dataset, Split, search};
 use smallvit::report::table;
 
-use super::options::DataOptions;
+use super::options::CopyOptions;
 use super::output;
 
 /// List, fetch and inspect data sets.
@@ -43,7 +43,7 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 72)]
         folder_size: usize,
         #[command(flatten)]
-        data: DataOptions,
+        copy: CopyOptions,
         /// Print the numbers as JSON.
         #[arg(long)]
         json: bool,
@@ -66,11 +66,11 @@ pub fn run(command: Command) -> Result<()> {
         Command::Info {
             spec,
             folder_size,
-            data,
+            copy,
             json,
         } => {
             let set: Spec = spec.parse()?;
-            let dataset = data.load(&spec, folder_size)?;
+            let dataset = copy.load(&spec, folder_size)?;
             match json {
                 true => output::print(measured(&set, &dataset)),
                 false => info(&set, &dataset),

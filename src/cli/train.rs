@@ -112,10 +112,10 @@ pub fn model_run(
     stop: &AtomicBool,
     mut resume_command: String,
 ) -> Result<(RunResult, Vec<Epoch>)> {
-    if let Some(dir) = &data_options.data_dir {
+    if let Some(dir) = &data_options.copy.data_dir {
         resume_command += &format!(" --data-dir {}", dir.display());
     }
-    if data_options.strict {
+    if data_options.copy.strict {
         resume_command += " --strict";
     }
     if let Some(threads) = options.threads {

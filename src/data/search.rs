@@ -187,26 +187,44 @@ fn candidates(set: Set, root: &Path) -> impl Iterator<Item = Found> {
     })
 }
 
+/// What is wrong with a copy in one folder that is none as a whole: where it is, and what it lacks.
+fn half(set: Set, root: &Path) -> Option<(PathBuf, String)> {
+    let incomplete = candidates(set, root).find_map(|found| {
+        let missing = missing(set, found.layout, &found.path);
+        let some = missing.len() < needed(set, found.layout, &found.path).len();
+        let (name, missing) = (set.name(), missing.join(", "));
+        some.then(|| {
+            let problem = format!("this copy of {name} is incomplete: {missing} missing");
+            (found.path, problem)
+        })
+    });
+    incomplete.or_else(|| {
+        let mut files = candidates(set, root).flat_map(|found| {
+            let names = needed(set, found.layout, &found.path).into_iter();
+            names.map(move |(name, _)| found.path.join(name))
+        });
+        let archives = archives(set).iter().map(|(_, name)| root.join(name));
+        let folder = files.find(|path| path.is_dir());
+        let folder = folder.or_else(|| archives.into_iter().find(|path| path.is_dir()))?;
+        let problem = format!("a file of {} was expected; this is a folder", set.name());
+        Some((folder, problem))
+    })
+}
+
 /// Why nothing was found in the folder that the user named.
 pub(super) fn not_in(set: Set, root: &Path) -> Error {
     let name = set.name();
     if !root.is_dir() {
-        let problem = "there is no such folder";
-        return Error::data(root.display(), problem, "check the path");
+        let (problem, remedy) = match root.exists() {
+            true => ("this is a file", "name the folder that it is in"),
+            false => ("there is no such folder", "check the path"),
+        };
+        return Error::data(root.display(), problem, remedy);
     }
-    for found in candidates(set, root) {
-        let files = needed(set, found.layout, &found.path);
-        if files.iter().any(|(_, is_there)| *is_there) {
-            let missing = missing(set, found.layout, &found.path);
-            return Error::data(
-                found.path.display(),
-                format!(
-                    "this copy of {name} is incomplete: {} missing",
-                    missing.join(", ")
-                ),
-                "complete it, or name no folder, to have the cache and Keras's folder looked in",
-            );
-        }
+    if let Some((place, problem)) = half(set, root) {
+        let remedy =
+            "complete it, or name no folder, to have the cache and Keras's folder looked in";
+        return Error::data(place.display(), problem, remedy);
     }
     let folders = places(set).iter().flat_map(|(_, folders)| folders.iter());
     let archives = archives(set).iter().map(|(_, name)| name);
@@ -225,12 +243,15 @@ pub(super) fn not_in(set: Set, root: &Path) -> Error {
 /// Why nothing was found in the usual places.
 pub(super) fn not_found(set: Set) -> Error {
     let roots = usual_roots();
+    let remedy = remedy(set, cfg!(feature = "download"), roots.first());
+    if let Some((place, problem)) = roots.iter().find_map(|root| half(set, root)) {
+        return Error::data(place.display(), problem, remedy);
+    }
     let names: Vec<_> = roots
         .iter()
         .map(|root| root.display().to_string())
         .collect();
     let problem = format!("no copy was found in {}", names.join(" or "));
-    let remedy = remedy(set, cfg!(feature = "download"), roots.first());
     Error::data(set.name(), problem, remedy)
 }
 
@@ -323,6 +344,20 @@ mod tests {
                 root.path().join(folder).components().count()
             );
         }
+        // A folder in the place of a file, and a file in that of a folder.
+        let root = tempfile::tempdir().unwrap();
+        for name in ["cifar-100-binary/train.bin", "cifar-10-python.tar.gz"] {
+            fs::create_dir_all(root.path().join(name)).unwrap();
+        }
+        for set in [Set::Cifar100, Set::Cifar10] {
+            assert_eq!(locate_in(set, root.path()), None);
+            let error = not_in(set, root.path()).to_string();
+            assert!(error.ends_with("was expected; this is a folder"), "{error}");
+        }
+        let file = root.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let error = not_in(Set::Mnist, &file).to_string();
+        assert!(error.ends_with("this is a file"), "{error}");
         // Gzipped or not, and an archive as it was downloaded.
         let root = tempfile::tempdir().unwrap();
         let gzipped = idx::FILES.map(|name| format!("{name}.gz"));
