@@ -22,13 +22,28 @@ use super::output::{self, note};
 /// Where images come from.
 #[derive(Args, Clone)]
 pub struct DataOptions {
-    /// cifar100, cifar10, fashion-mnist, mnist, sign-digits or folder:PATH.
+    /// cifar100, cifar10, fashion-mnist, mnist or sign-digits; or your own: folder:PATH, csv:FILE,
+    /// npz:FILE, tiny-imagenet:PATH, svhn:PATH (`smallvit data list` says what each is).
     #[arg(long, value_name = "SET")]
     pub data: Option<String>,
+    #[command(flatten)]
+    pub copy: CopyOptions,
+}
+
+impl DataOptions {
+    /// As [`CopyOptions::load`].
+    pub fn load(&self, set: &str, folder_size: usize) -> Result<Dataset> {
+        self.copy.load(set, folder_size)
+    }
+}
+
+/// Where a data set's copy lies, and what is done about one that is not there or not whole.
+#[derive(Args, Clone)]
+pub struct CopyOptions {
     /// Where a copy of the data set lies; otherwise it is looked for and fetched.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Refuse a folder with an image that does not decode, instead of passing over it.
+    /// Refuse pictures of which one does not decode, instead of passing over it.
     #[arg(long)]
     pub strict: bool,
     /// Never download.
@@ -36,8 +51,8 @@ pub struct DataOptions {
     pub offline: bool,
 }
 
-impl DataOptions {
-    /// Loads a data set; a folder's images are brought to `folder_size` pixels a side.
+impl CopyOptions {
+    /// Loads a data set; pictures in files of their own are brought to `folder_size` pixels a side.
     pub fn load(&self, set: &str, folder_size: usize) -> Result<Dataset> {
         let spec: Spec = set.parse()?;
         let options = LoadOptions {
@@ -379,14 +394,14 @@ impl RunOptions {
     }
 }
 
-/// `folder:PATH` with the path made absolute, so that the run's recipe means the same folder
-/// wherever it is read.
+/// `folder:PATH` and its like with the path made absolute, so that the run's recipe means the same
+/// files wherever it is read. What is no data set is left to the recipe's own check.
 fn absolute(set: &str) -> Result<String> {
-    let Some(path) = set.strip_prefix("folder:").filter(|path| !path.is_empty()) else {
+    let Ok(Spec::Files(format, path)) = set.parse() else {
         return Ok(set.to_owned());
     };
-    let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
-    Ok(format!("folder:{}", absolute.display()))
+    let absolute = std::path::absolute(&path).map_err(Error::io("find", &path))?;
+    Ok(Spec::Files(format, absolute).to_string())
 }
 
 /// A flag that Ctrl-C sets, once; another Ctrl-C ends the program at once. One that follows within

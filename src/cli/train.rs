@@ -274,10 +274,10 @@ impl Job<'_> {
 
     fn resume_command(&self) -> String {
         let mut command = self.resume_command.clone();
-        if let Some(dir) = &self.data_options.data_dir {
+        if let Some(dir) = &self.data_options.copy.data_dir {
             command += &format!(" --data-dir {}", dir.display());
         }
-        if self.data_options.strict {
+        if self.data_options.copy.strict {
             command += " --strict";
         }
         if let Some(threads) = self.options.threads.asked {

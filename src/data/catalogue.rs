@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::cifar::Cifar;
+use super::tiny_imagenet;
 use crate::error::{Error, Result};
 
 /// A named data set.
@@ -37,7 +38,7 @@ pub enum Checksum<'a> {
 pub struct RemoteFile {
     /// Its name, at the server and in the cache.
     pub name: &'static str,
-    /// Its length in bytes.
+    /// Its length in bytes: no more is taken from a server.
     pub bytes: u64,
     /// What its bytes sum up to.
     pub checksum: Checksum<'static>,
@@ -48,8 +49,18 @@ pub struct RemoteFile {
 pub struct Entry {
     /// What a user asks for it by.
     pub name: &'static str,
-    /// One line: what it shows, how many images of what size and how many classes.
-    pub description: &'static str,
+    /// What its publisher calls it.
+    pub title: &'static str,
+    /// What it shows.
+    pub shows: &'static str,
+    /// Pixels a side of an image.
+    pub side: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// How many classes there are.
+    pub classes: usize,
+    /// How many images there are to train and to test on.
+    pub images: [usize; 2],
     /// What is known of its licence.
     pub licence: &'static str,
     /// Where its files are; ends in a slash.
@@ -110,7 +121,12 @@ impl Set {
 
 const CIFAR_100: Entry = Entry {
     name: "cifar100",
-    description: "CIFAR-100: photographs, 32×32 RGB, 100 classes, 50,000 + 10,000 images",
+    title: "CIFAR-100",
+    shows: "photographs",
+    side: 32,
+    channels: 3,
+    classes: 100,
+    images: [50_000, 10_000],
     licence: "none stated; for research (Krizhevsky, 2009)",
     url: "https://www.cs.toronto.edu/~kriz/",
     files: &[RemoteFile {
@@ -124,7 +140,12 @@ const CIFAR_100: Entry = Entry {
 
 const CIFAR_10: Entry = Entry {
     name: "cifar10",
-    description: "CIFAR-10: photographs, 32×32 RGB, 10 classes, 50,000 + 10,000 images",
+    title: "CIFAR-10",
+    shows: "photographs",
+    side: 32,
+    channels: 3,
+    classes: 10,
+    images: [50_000, 10_000],
     licence: "none stated; for research (Krizhevsky, 2009)",
     url: "https://www.cs.toronto.edu/~kriz/",
     files: &[RemoteFile {
@@ -138,10 +159,15 @@ const CIFAR_10: Entry = Entry {
 
 const FASHION_MNIST: Entry = Entry {
     name: "fashion-mnist",
-    description: "Fashion-MNIST: articles of clothing, 28×28 grey, 10 classes, 60,000 + 10,000 \
-                  images",
+    title: "Fashion-MNIST",
+    shows: "clothes",
+    side: 28,
+    channels: 1,
+    classes: 10,
+    images: [60_000, 10_000],
     licence: "MIT (Zalando SE, 2017)",
-    url: "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    // The publisher's own copy; the bucket that its README names cannot be had by https.
+    url: "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     files: &[
         RemoteFile {
             name: "train-images-idx3-ubyte.gz",
@@ -168,7 +194,12 @@ const FASHION_MNIST: Entry = Entry {
 
 const MNIST: Entry = Entry {
     name: "mnist",
-    description: "MNIST: handwritten digits, 28×28 grey, 10 classes, 60,000 + 10,000 images",
+    title: "MNIST",
+    shows: "written digits",
+    side: 28,
+    channels: 1,
+    classes: 10,
+    images: [60_000, 10_000],
     licence: "CC BY-SA 3.0 (LeCun, Cortes, Burges)",
     url: "https://ossci-datasets.s3.amazonaws.com/mnist/",
     files: &[
@@ -197,7 +228,12 @@ const MNIST: Entry = Entry {
 
 const SIGN_DIGITS: Entry = Entry {
     name: "sign-digits",
-    description: "Sign Language Digits: hands, 32×32 RGB, 10 classes, 1,651 + 411 images (built in)",
+    title: "Sign Language Digits",
+    shows: "hands",
+    side: 32,
+    channels: 3,
+    classes: 10,
+    images: [1_651, 411],
     licence: "Apache-2.0 (Arda Mavi, arXiv 2011.08927)",
     url: "",
     files: &[],
@@ -218,26 +254,102 @@ const FASHION_CLASSES: [&str; 10] = [
 
 const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// What a user asks for: a named set, or a folder of class folders.
+/// How data of a user's own is laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A folder of class folders of pictures: [`folder`](super::folder).
+    Folder,
+    /// A CSV file of paths and labels: [`csv`](super::csv).
+    Csv,
+    /// NumPy's `.npz`: [`npz`](super::npz).
+    Npz,
+    /// Tiny-ImageNet's folders and lists: [`tiny_imagenet`](super::tiny_imagenet).
+    TinyImagenet,
+    /// SVHN's MATLAB files: [`svhn`](super::svhn).
+    Svhn,
+}
+
+impl Format {
+    /// All formats, in the order they are listed in.
+    pub const ALL: [Self; 5] = [
+        Self::Folder,
+        Self::Csv,
+        Self::Npz,
+        Self::TinyImagenet,
+        Self::Svhn,
+    ];
+
+    /// What stands before a path, and how the path is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Folder => "folder",
+            Self::Csv => "csv",
+            Self::Npz => "npz",
+            Self::TinyImagenet => "tiny-imagenet",
+            Self::Svhn => "svhn",
+        }
+    }
+
+    /// What a user writes: `folder:PATH`.
+    pub fn usage(self) -> &'static str {
+        match self {
+            Self::Folder => "folder:PATH",
+            Self::Csv => "csv:FILE",
+            Self::Npz => "npz:FILE",
+            Self::TinyImagenet => "tiny-imagenet:PATH",
+            Self::Svhn => "svhn:PATH",
+        }
+    }
+
+    /// One line: what is read.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Folder => "a folder of class folders of pictures",
+            Self::Csv => "a CSV file of pictures' paths, labels and perhaps splits",
+            Self::Npz => "a NumPy .npz file of images and labels",
+            Self::TinyImagenet => "Tiny-ImageNet's folder, with wnids.txt in it",
+            Self::Svhn => "SVHN's folder of .mat files, or one of them",
+        }
+    }
+
+    /// Which format a path looks like.
+    fn of(path: &Path) -> Option<Self> {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        match ending.to_str() {
+            Some("csv") => Some(Self::Csv),
+            Some("npz") => Some(Self::Npz),
+            Some("mat") => Some(Self::Svhn),
+            _ if path.join("train_32x32.mat").is_file() => Some(Self::Svhn),
+            _ if tiny_imagenet::is_it(path) => Some(Self::TinyImagenet),
+            _ if path.is_dir() || path.to_string_lossy().contains(['/', '\\']) => {
+                Some(Self::Folder)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a user asks for: a named set, or files of their own.
 ///
 /// ```
-/// use smallvit::data::catalogue::{Set, Spec};
+/// use smallvit::data::catalogue::{Format, Set, Spec};
 /// assert_eq!("cifar100".parse::<Spec>().unwrap(), Spec::Named(Set::Cifar100));
-/// assert_eq!("folder:/my/pets".parse::<Spec>().unwrap(), Spec::Folder("/my/pets".into()));
+/// let pets = Spec::Files(Format::Folder, "/my/pets".into());
+/// assert_eq!("folder:/my/pets".parse::<Spec>().unwrap(), pets);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
     /// One of the catalogue.
     Named(Set),
-    /// `folder:PATH`.
-    Folder(PathBuf),
+    /// `folder:PATH` and its like.
+    Files(Format, PathBuf),
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(set) => f.write_str(set.name()),
-            Self::Folder(path) => write!(f, "folder:{}", path.display()),
+            Self::Files(format, path) => write!(f, "{}:{}", format.name(), path.display()),
         }
     }
 }
@@ -246,16 +358,18 @@ impl FromStr for Spec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        if let Some(path) = text.strip_prefix("folder:")
+        if let Some((name, path)) = text.split_once(':')
+            && let Some(format) = Format::ALL.into_iter().find(|format| format.name() == name)
             && !path.is_empty()
         {
-            return Ok(Self::Folder(PathBuf::from(path)));
+            return Ok(Self::Files(format, PathBuf::from(path)));
         }
         if let Some(set) = Set::ALL.into_iter().find(|set| set.name() == text) {
             return Ok(Self::Named(set));
         }
         let names = Set::ALL.map(Set::name).join(", ");
-        let list = format!("The data sets are {names}, and folder:PATH for your own images");
+        let own = Format::ALL.map(Format::usage).join(", ");
+        let list = format!("The data sets are {names}, and for your own images {own}");
         let remedy = match did_you_mean(text) {
             Some(guess) => format!("did you mean {guess}? {list}"),
             None => list,
@@ -266,8 +380,8 @@ impl FromStr for Spec {
 }
 
 fn did_you_mean(text: &str) -> Option<String> {
-    if text.contains(['/', '\\']) || Path::new(text).is_dir() {
-        return Some(format!("folder:{text}"));
+    if let Some(format) = Format::of(Path::new(text)) {
+        return Some(format!("{}:{text}", format.name()));
     }
     // "CIFAR-100" and "fashion_mnist" are the same names to a human.
     let plain = |name: &str| {
@@ -293,6 +407,10 @@ mod tests {
             "mnist",
             "sign-digits",
             "folder:a b/c",
+            "csv:a.csv",
+            "npz:a.npz",
+            "tiny-imagenet:a",
+            "svhn:C:\\svhn",
         ] {
             assert_eq!(text.parse::<Spec>().unwrap().to_string(), text);
         }
@@ -314,6 +432,9 @@ mod tests {
         assert!(remedy("fashion_mnist").starts_with("did you mean fashion-mnist?"));
         assert!(remedy("minst").starts_with("did you mean mnist?"));
         assert!(remedy("./pets").starts_with("did you mean folder:./pets?"));
+        assert!(remedy("pets.csv").starts_with("did you mean csv:pets.csv?"));
+        assert!(remedy("pets.npz").starts_with("did you mean npz:pets.npz?"));
+        assert!(remedy("./train_32x32.MAT").starts_with("did you mean svhn:./train_32x32.MAT?"));
         assert!(!remedy("folder:").contains("did you mean"));
         assert!(!remedy("").contains("did you mean"));
     }
@@ -322,8 +443,14 @@ mod tests {
     fn the_catalogue_is_whole() {
         for set in Set::ALL {
             let entry = set.entry();
-            assert!(entry.description.contains('×') && !entry.licence.is_empty());
+            assert!(!entry.licence.is_empty());
+            let classes = match set.cifar() {
+                Some(cifar) => cifar.classes(),
+                None => set.classes(),
+            };
+            assert!(classes.is_empty() || classes.len() == entry.classes);
             assert_eq!(entry.files.is_empty(), entry.url.is_empty());
+            assert!(entry.url.is_empty() || entry.url.starts_with("https://"));
             for file in entry.files {
                 let length = match file.checksum {
                     Checksum::Sha256(sum) => sum.len() / 2,

@@ -190,7 +190,7 @@ fn read_records(set: Cifar, bytes: &[u8], name: &str, place: &str, out: &mut Spl
         let remedy = if got > 0 && got.is_multiple_of(other.label_bytes() + PIXELS) {
             format!("it looks like {0}: ask for {0}", other.name())
         } else {
-            "it is cut short or damaged: fetch it again".to_owned()
+            "it is cut short or damaged: delete it and fetch it again".to_owned()
         };
         return Err(Error::data(place, problem, remedy));
     }
@@ -221,8 +221,9 @@ fn read_records(set: Cifar, bytes: &[u8], name: &str, place: &str, out: &mut Spl
 fn read_batch(set: Cifar, bytes: &[u8], place: &str, out: &mut Split) -> Result<()> {
     let error = |problem: String| {
         let name = set.name();
-        let remedy =
-            format!("check that it is a file of {name}'s python layout, or fetch it again");
+        let remedy = format!(
+            "check that it is a file of {name}'s python layout, or delete it and fetch it again"
+        );
         Error::data(place, problem, remedy)
     };
     if bytes.is_empty() {
@@ -286,7 +287,7 @@ fn bad_label(place: &str, record: usize, what: &str, label: i64, classes: u8) ->
         format!(
             "{what} {label} in record {record} (counted from 0), but there are only {classes} classes"
         ),
-        "the file is damaged or belongs to another data set: fetch it again",
+        "the file is damaged or belongs to another data set: delete it and fetch it again",
     )
 }
 

@@ -4,6 +4,9 @@
 //! where it stopped. When all bytes are there their checksum is taken, and only then does the file
 //! get its name, in one step. Processes that want the same file at once wait for each other: the
 //! one that holds the lock on `DEST.lock` downloads.
+//!
+//! A server is trusted with nothing: more bytes than the file has are cut off, and an address of
+//! `https` is never led on to one without.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -40,27 +43,45 @@ impl Patience {
 
 /// Brings the file at `url` to `dest`. If `dest` is there already, nothing is done.
 ///
-/// `size_hint`, in bytes, stands in for the total where the server does not tell it. `progress` is
-/// called after each chunk, and while another process downloads the same file.
+/// `bytes` is the file's length, where it is known: a server that has or sends more is refused.
+/// Where it is not, the length that the server tells counts. `progress` is called after each chunk,
+/// and while another process downloads the same file.
 ///
 /// # Errors
-/// [`Error::Download`] when the server refuses, the connection breaks again and again, or the
-/// checksum is wrong (what came is removed then); [`Error::Data`] when the disk is full;
-/// [`Error::Io`] when `dest` cannot be written for another reason.
+/// [`Error::Download`] when the server refuses, sends too much or leads from `https` to `http`, the
+/// connection breaks again and again, or the checksum is wrong (what came is removed where it
+/// cannot be gone on from); [`Error::Data`] when the disk is full; [`Error::Io`] when `dest` cannot
+/// be written for another reason.
 pub fn download(
     url: &str,
     dest: &Path,
     checksum: Option<Checksum>,
-    size_hint: Option<u64>,
+    bytes: Option<u64>,
     progress: &mut Progress,
 ) -> Result<()> {
     let download = Download {
         url,
         part: beside(dest, "part"),
-        size_hint,
+        bytes,
         patience: Patience::USUAL,
     };
     download.run(dest, checksum, progress)
+}
+
+/// What asks for an address. One of `https` is asked for by nothing else, wherever a server sends
+/// it on to.
+fn agent(url: &str, silence: Duration) -> ureq::Agent {
+    let silence = Some(silence);
+    ureq::Agent::config_builder()
+        .https_only(url.starts_with("https://"))
+        .http_status_as_error(false)
+        .timeout_resolve(silence)
+        .timeout_connect(silence)
+        .timeout_recv_response(silence)
+        .timeout_per_read(silence)
+        .user_agent(concat!("smallvit/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into()
 }
 
 /// Takes the lock on a file, which is made if it is not there, and holds it until the result is
@@ -91,7 +112,7 @@ pub(super) fn lock(path: &Path, mut waiting: impl FnMut()) -> Result<File> {
 struct Download<'a> {
     url: &'a str,
     part: PathBuf,
-    size_hint: Option<u64>,
+    bytes: Option<u64>,
     patience: Patience,
 }
 
@@ -109,12 +130,14 @@ impl Download<'_> {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
         let _lock = lock(&beside(dest, "lock"), || {
-            progress(length(&self.part), self.size_hint);
+            progress(length(&self.part), self.bytes);
         })?;
-        if dest.exists() {
+        if dest.is_file() {
             return Ok(());
         }
-        self.complete(progress)?;
+        if self.bytes.is_none_or(|bytes| length(&self.part) != bytes) {
+            self.complete(progress)?;
+        }
         if let Some(checksum) = checksum {
             self.verify(checksum)?;
         }
@@ -130,16 +153,7 @@ impl Download<'_> {
 
     /// Makes attempts until the part is whole.
     fn complete(&self, progress: &mut Progress) -> Result<()> {
-        let silence = Some(self.patience.silence);
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_resolve(silence)
-            .timeout_connect(silence)
-            .timeout_recv_response(silence)
-            .timeout_per_read(silence)
-            .user_agent(concat!("smallvit/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent(self.url, self.patience.silence);
         let mut longest = length(&self.part);
         let mut failures = 0;
         loop {
@@ -185,6 +199,10 @@ impl Download<'_> {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
                 Trouble::Lasting(self.error(error.to_string(), "check the address"))
             }
+            ureq::Error::RequireHttpsOnly(_) => Trouble::Lasting(self.error(
+                "the server leads on to an address without https".to_owned(),
+                "name a mirror",
+            )),
             error => Trouble::Passing(error.to_string()),
         })?;
         let header = |name| response.headers().get(name)?.to_str().ok();
@@ -226,11 +244,15 @@ impl Download<'_> {
             }
         };
         let mut done = start;
-        let known_total = total.or(self.size_hint);
+        let total = match (total, self.bytes) {
+            (Some(total), Some(bytes)) if total > bytes => return Err(self.too_much(&file, bytes)),
+            (total, bytes) => total.or(bytes),
+        };
+        let most = self.bytes.or(total).unwrap_or(u64::MAX);
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
-            progress(done, known_total);
+            progress(done, total);
             let count = match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => count,
@@ -238,14 +260,27 @@ impl Download<'_> {
                     return Err(Trouble::Passing(format!("the connection broke: {error}")));
                 }
             };
+            done += count as u64;
+            if done > most {
+                return Err(self.too_much(&file, most));
+            }
             file.write_all(&buffer[..count])
                 .map_err(|error| self.disk(error))?;
-            done += count as u64;
         }
         if total.is_some_and(|total| done < total) {
             return Err(Trouble::Passing("the connection broke".to_owned()));
         }
         file.sync_all().map_err(|error| self.disk(error))
+    }
+
+    /// Not the file that was asked for: nothing of it is kept.
+    fn too_much(&self, file: &File, most: u64) -> Trouble {
+        self.start_over(file).err().unwrap_or_else(|| {
+            Trouble::Lasting(self.error(
+                format!("the server sends more than the {most} bytes that the file has"),
+                "its copy was replaced, or is another file: name another mirror",
+            ))
+        })
     }
 
     fn start_over(&self, file: &File) -> Result<(), Trouble> {
@@ -429,10 +464,19 @@ pub(super) mod tests {
     }
 
     fn fetch(server: &Server, dest: &Path, checksum: Option<Checksum>) -> Result<()> {
+        fetch_bytes(server, dest, checksum, None)
+    }
+
+    fn fetch_bytes(
+        server: &Server,
+        dest: &Path,
+        checksum: Option<Checksum>,
+        bytes: Option<u64>,
+    ) -> Result<()> {
         let download = Download {
             url: &server.url,
             part: beside(dest, "part"),
-            size_hint: Some(1),
+            bytes,
             patience: Patience {
                 silence: Duration::from_millis(500),
                 attempts: 3,
@@ -548,6 +592,77 @@ pub(super) mod tests {
         });
         fetch(&server, &dest, Some(Checksum::Sha256(&sha256(&body())))).unwrap();
         assert_eq!(fs::read(&dest).unwrap(), body());
+    }
+
+    #[test]
+    fn more_than_the_file_has_is_cut_off() {
+        let endless = |stream: &mut TcpStream, head: &str| {
+            _ = stream
+                .write_all(format!("HTTP/1.1 {head}\r\nConnection: close\r\n\r\n").as_bytes());
+            let sent = (0..1000).take_while(|_| stream.write_all(&[7; 10_000]).is_ok());
+            sent.count()
+        };
+        for (have, head) in [
+            // A length that is too long, none at all, and a part whose range is a lie.
+            (0, "200 OK\r\nContent-Length: 10000000"),
+            (0, "200 OK"),
+            (
+                1234,
+                "206 Partial Content\r\nContent-Range: bytes 1234-299999/300000",
+            ),
+            (
+                1234,
+                "206 Partial Content\r\nContent-Range: bytes 1234-299999/*",
+            ),
+        ] {
+            let (_folder, dest) = dest();
+            fs::create_dir_all(dest.parent().unwrap()).unwrap();
+            fs::write(beside(&dest, "part"), &body()[..have]).unwrap();
+            let server = Server::new(move |_, _, _, stream| _ = endless(stream, head));
+            let error = fetch_bytes(&server, &dest, None, Some(300_000)).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("more than the 300000 bytes"), "{message}");
+            assert!(error.remedy().contains("another mirror"));
+            assert!(!dest.exists());
+            assert_eq!(length(&beside(&dest, "part")), 0);
+            assert_eq!(server.ranges().len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_known_length_spares_and_mends() {
+        // All is here but its name: nobody is asked.
+        let (_folder, dest) = dest();
+        fs::create_dir_all(dest.parent().unwrap()).unwrap();
+        fs::write(beside(&dest, "part"), body()).unwrap();
+        let server = Server::new(|_, _, start, stream| serve(stream, &body(), start, usize::MAX));
+        fetch_bytes(&server, &dest, None, Some(300_000)).unwrap();
+        assert_eq!(fs::read(&dest).unwrap(), body());
+        assert_eq!(server.ranges().len(), 0);
+
+        // A server that tells no length and breaks off.
+        let (_folder, dest) = self::dest();
+        let server = Server::new(|number, _, start, stream| match number {
+            0 => {
+                _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                _ = stream.write_all(&body()[..1000]);
+            }
+            _ => serve(stream, &body(), start, usize::MAX),
+        });
+        fetch_bytes(&server, &dest, None, Some(300_000)).unwrap();
+        assert_eq!(fs::read(&dest).unwrap(), body());
+        assert_eq!(server.ranges()[1].as_deref(), Some("bytes=1000-"));
+    }
+
+    #[test]
+    fn https_is_not_left() {
+        let plain = Server::new(|_, _, start, stream| serve(stream, &body(), start, usize::MAX));
+        let asked = agent("https://example.org/file", Duration::from_secs(5)).get(&plain.url);
+        assert!(matches!(
+            asked.call(),
+            Err(ureq::Error::RequireHttpsOnly(_))
+        ));
+        assert_eq!(plain.ranges().len(), 0);
     }
 
     #[test]

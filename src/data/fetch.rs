@@ -1,24 +1,29 @@
 //! Brings a named data set into the cache: downloaded, verified, unpacked, moved into place.
+//!
+//! Nothing is removed or written over that this did not write itself: a folder that is there already
+//! gets the files that it lacks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Progress;
 use super::catalogue::{RemoteFile, Set};
 use super::cifar::{Cifar, Layout as CifarLayout};
 use super::download::{cannot_write, download, lock};
-use super::search::{Layout, cache_dir, is_whole};
-use super::{Progress, files};
+use super::files::{self, beside};
+use super::search::{Layout, cache_dir, is_there, missing};
 use crate::atomic;
 use crate::error::{Error, Result};
 
 /// Downloads a set into the cache, unless it is there already, and returns its folder. `mirror` is
 /// the address of a folder with files of the same names, to use instead of the publisher's.
 ///
-/// Processes that fetch the same set at once wait for each other. A set inside the program needs
-/// no fetching: the cache's own folder is returned.
+/// Processes that fetch the same set at once wait for each other.
 ///
 /// # Errors
-/// As of [`download`]; [`Error::Data`] for an archive that cannot be unpacked or lacks a file.
+/// As of [`download`]; [`Error::Data`] for an archive that cannot be unpacked or lacks a file, and
+/// for something else in the set's place in the cache; [`Error::Recipe`] for a set inside the
+/// program, which lies nowhere.
 pub fn fetch(set: Set, mirror: Option<&str>, progress: &mut Progress) -> Result<PathBuf> {
     let entry = set.entry();
     let url = mirror.unwrap_or(entry.url);
@@ -33,7 +38,13 @@ fn fetch_into(
     progress: &mut Progress,
 ) -> Result<PathBuf> {
     let (layout, folder) = match set {
-        Set::SignDigits => return Ok(cache.to_path_buf()),
+        Set::SignDigits => {
+            let problem = format!(
+                "{} is in the program: there is nothing to fetch",
+                set.name()
+            );
+            return Err(Error::recipe("data set", problem, "use it as it is"));
+        }
         Set::Cifar100 => (Layout::Cifar(CifarLayout::Python), "cifar-100-python"),
         Set::Cifar10 => (Layout::Cifar(CifarLayout::Python), "cifar-10-batches-py"),
         Set::FashionMnist | Set::Mnist => (Layout::Idx, set.name()),
@@ -44,40 +55,72 @@ fn fetch_into(
     let _lock = lock(&cache.join(format!("{}.lock", set.name())), || {
         progress(0, Some(total));
     })?;
-    if is_whole(set, layout, &folder) {
+    let missing = missing(set, layout, &folder);
+    if missing.is_empty() {
         return Ok(folder);
     }
-    // All is made ready in a folder of its own, part of which gets its final name in one step. It
-    // is kept when a download fails, to go on from.
+    in_the_way(&folder, &missing)?;
+    // What is downloaded waits here; it is kept when a download fails, to go on from.
     let work = cache.join(format!("{}.partial", set.name()));
-    let ready = work.join("ready");
     let mut before = 0;
-    for file in files {
+    let lacks = |file: &&RemoteFile| match layout {
+        Layout::Idx => !is_there(layout, &folder, file.name.trim_end_matches(".gz")),
+        _ => true,
+    };
+    for file in files.iter().filter(lacks) {
         let url = format!("{}/{}", url.trim_end_matches('/'), file.name);
         let mut report = |done, _| progress(before + done, Some(total));
         let (dest, size) = (work.join(file.name), Some(file.bytes));
         download(&url, &dest, Some(file.checksum), size, &mut report)?;
         before += file.bytes;
     }
-    fs::create_dir_all(&ready).map_err(Error::io("create", &ready))?;
-    for file in files {
+    fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+    for file in files.iter().filter(lacks) {
         let downloaded = work.join(file.name);
         match set.cifar() {
-            Some(cifar) => write_unpacked(cifar, &downloaded, &ready)?,
-            None => fs::rename(&downloaded, ready.join(file.name))
-                .map_err(Error::io("write", &downloaded))?,
+            Some(cifar) => write_unpacked(cifar, &downloaded, &folder)?,
+            None => fs::rename(&downloaded, folder.join(file.name))
+                .map_err(Error::io("write", folder.join(file.name)))?,
         }
     }
-    if folder.exists() {
-        // An incomplete folder of that name: nothing that this program leaves.
-        fs::remove_dir_all(&folder).map_err(Error::io("remove", &folder))?;
-    }
-    fs::rename(&ready, &folder).map_err(Error::io("write", &folder))?;
-    fs::remove_dir_all(&work).map_err(Error::io("remove", &work))?;
+    tidy(&work, files);
     Ok(folder)
 }
 
-/// Writes an archive's files that the python layout consists of into a folder.
+/// Refuses what is neither a set's folder nor one of its files, but has the name of one.
+fn in_the_way(folder: &Path, missing: &[&str]) -> Result<()> {
+    let error = |path: &Path, what: &str| {
+        let problem = format!("a {what} of the data set is to be here, and this is none");
+        Err(Error::data(path.display(), problem, "rename or remove it"))
+    };
+    let is_taken = |path: &Path| path.symlink_metadata().is_ok();
+    if is_taken(folder) && !folder.is_dir() {
+        return error(folder, "folder");
+    }
+    for name in missing {
+        let plain = folder.join(name);
+        for path in [beside(&plain, "gz"), plain] {
+            if is_taken(&path) {
+                return error(&path, "file");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes what the downloads have left in their folder, and the folder if nothing else is in it.
+/// What cannot be removed is in nobody's way.
+fn tidy(work: &Path, files: &[RemoteFile]) {
+    for file in files {
+        let file = work.join(file.name);
+        _ = fs::remove_file(beside(&file, "lock"));
+        _ = fs::remove_file(file);
+    }
+    _ = fs::remove_dir(work);
+}
+
+/// Writes an archive's files that the python layout consists of into a folder; those that are there
+/// already stay as they are.
 fn write_unpacked(cifar: Cifar, archive: &Path, folder: &Path) -> Result<()> {
     let (train, test) = cifar.files(CifarLayout::Python);
     let names_file = cifar.names_file(CifarLayout::Python);
@@ -94,7 +137,9 @@ fn write_unpacked(cifar: Cifar, archive: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     for (name, bytes) in entries {
         let path = folder.join(name);
-        atomic::replace(&path, &bytes).map_err(cannot_write(&path))?;
+        if path.symlink_metadata().is_err() {
+            atomic::replace(&path, &bytes).map_err(cannot_write(&path))?;
+        }
     }
     Ok(())
 }
@@ -199,6 +244,71 @@ mod tests {
             assert_eq!(requests, files.len() + 1);
             assert!(locate_in(set, cache.path()).is_some());
         }
+    }
+
+    #[test]
+    fn what_lies_in_the_cache_already_stays() {
+        // A user's own folder of that name, with one of the set's files; and something of theirs
+        // where downloads wait.
+        for (set, contents, folder, mine) in [
+            (Set::Cifar100, vec![archive()], "cifar-100-python", "train"),
+            (
+                Set::Mnist,
+                vec![vec![0], vec![1], vec![2], vec![3]],
+                "mnist",
+                "train-labels-idx1-ubyte",
+            ),
+        ] {
+            let cache = tempfile::tempdir().unwrap();
+            let folder = cache.path().join(folder);
+            let work = cache.path().join(format!("{}.partial", set.name()));
+            for file in [
+                folder.join(mine),
+                folder.join("thesis.txt"),
+                work.join("ready/notes.txt"),
+            ] {
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(file, b"mine").unwrap();
+            }
+            let files = remote(set, &contents);
+            let server = unsteady(&files, &contents);
+            let url = format!("{}/mirror/", server.url);
+            let fetch = || fetch_into(cache.path(), set, &url, &files, &mut |_, _| ());
+            assert_eq!(fetch().unwrap(), folder);
+            for name in [mine, "thesis.txt"] {
+                assert_eq!(fs::read(folder.join(name)).unwrap(), b"mine");
+            }
+            assert_eq!(names_in(&work), ["ready"]);
+            assert_eq!(names_in(&work.join("ready")), ["notes.txt"]);
+            assert!(locate_in(set, cache.path()).is_some());
+            let asked = server.requests.lock().unwrap().len();
+            assert!(set == Set::Cifar100 || asked == 3, "labels were there");
+
+            // A folder where a file is to be, and a file where the folder is to be.
+            let test = missing_file(set);
+            fs::remove_file(folder.join(test)).unwrap();
+            fs::create_dir(folder.join(test)).unwrap();
+            let error = fetch().unwrap_err();
+            assert!(error.to_string().contains("this is none"), "{error}");
+            fs::rename(&folder, cache.path().join("elsewhere")).unwrap();
+            fs::write(&folder, b"mine").unwrap();
+            assert!(fetch().unwrap_err().remedy().contains("rename"));
+            assert_eq!(fs::read(&folder).unwrap(), b"mine");
+            assert_eq!(server.requests.lock().unwrap().len(), asked);
+        }
+    }
+
+    fn missing_file(set: Set) -> &'static str {
+        match set {
+            Set::Mnist => "t10k-images-idx3-ubyte.gz",
+            _ => "test",
+        }
+    }
+
+    #[test]
+    fn a_set_inside_the_program_is_not_fetched() {
+        let error = fetch(Set::SignDigits, None, &mut |_, _| ()).unwrap_err();
+        assert!(error.to_string().contains("nothing to fetch"), "{error}");
     }
 
     #[test]

@@ -38,14 +38,7 @@ const LAYOUT: &str =
 /// decoded; [`Error::Recipe`] for a `size` outside 1..=4096; [`Error::Io`] for a folder that cannot
 /// be listed.
 pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
-    if !(1..=4096).contains(&size) {
-        let problem = format!("images cannot be brought to {size}×{size} pixels");
-        return Err(Error::recipe(
-            "image size",
-            problem,
-            "use a size from 1 to 4096",
-        ));
-    }
+    let mut reader = Reader::new(size, strict)?;
     if !path.is_dir() {
         let problem = match path.exists() {
             true => "this is no folder",
@@ -53,11 +46,6 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
         };
         return Err(Error::data(path.display(), problem, "check the path"));
     }
-    let mut reader = Reader {
-        size: size as u32,
-        strict,
-        skipped: Vec::new(),
-    };
     // A class may be called "train"; a folder of class folders may not be a class.
     let train_folder = path.join("train");
     let has_splits = train_folder.is_dir() && !list(&train_folder)?.folders.is_empty();
@@ -163,13 +151,30 @@ fn list(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
-struct Reader {
+/// Decodes pictures, and remembers those that were passed over.
+pub(super) struct Reader {
     size: u32,
     strict: bool,
-    skipped: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 impl Reader {
+    pub fn new(size: usize, strict: bool) -> Result<Self> {
+        if !(1..=4096).contains(&size) {
+            let problem = format!("images cannot be brought to {size}×{size} pixels");
+            return Err(Error::recipe(
+                "image size",
+                problem,
+                "use a size from 1 to 4096",
+            ));
+        }
+        Ok(Self {
+            size: size as u32,
+            strict,
+            skipped: Vec::new(),
+        })
+    }
+
     /// All images of one split. To train on, every class must have one.
     fn read_split(&mut self, folder: &Path, classes: &[String], train: bool) -> Result<Split> {
         let listing = list(folder)?;
@@ -227,7 +232,7 @@ impl Reader {
     }
 
     /// Decodes on all cores, each thread a run of neighbouring files, so that order is kept.
-    fn decode_all(&mut self, files: &[(u32, PathBuf)]) -> Result<Split> {
+    pub fn decode_all(&mut self, files: &[(u32, PathBuf)]) -> Result<Split> {
         let size = self.size;
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let run = files.len().div_ceil(threads).max(1);

@@ -34,11 +34,11 @@ pub fn read(name: &str, classes: &[&str], folder: &Path) -> Result<Dataset> {
         let (_, labels, place) = read_file::<1>(&mut files, labels)?;
         if labels.len() != sizes[0] {
             let problem = format!("{} labels for {} images", labels.len(), sizes[0]);
-            let remedy = "the two files do not belong together: fetch both again";
+            let remedy = "the two files do not belong together: delete both and fetch them again";
             return Err(Error::data(place, problem, remedy));
         }
         if pixels.is_empty() {
-            let remedy = "fetch the file again";
+            let remedy = "delete it and fetch it again";
             return Err(Error::data(images_place, "there is no image in it", remedy));
         }
         let wrong = |&label: &u8| usize::from(label) >= classes.len();
@@ -48,7 +48,8 @@ pub fn read(name: &str, classes: &[&str], folder: &Path) -> Result<Dataset> {
                 "label {label} in record {record} (counted from 0), but there are only {classes} \
                  classes"
             );
-            let remedy = "the file is damaged or belongs to another data set: fetch it again";
+            let remedy =
+                "the file is damaged or belongs to another data set: delete it and fetch it again";
             return Err(Error::data(place, problem, remedy));
         }
         Ok(Split {
@@ -82,7 +83,7 @@ fn read_file<const N: usize>(
         None => (files.need(name)?, files.place(name)),
     };
     let error = |problem: String| {
-        let remedy = "it is damaged, or another kind of file: fetch it again";
+        let remedy = "it is damaged, or another kind of file: delete it and fetch it again";
         Error::data(&place, problem, remedy)
     };
     if bytes.is_empty() {

@@ -1,12 +1,12 @@
 //! From what a user asks for to a data set in memory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::catalogue::{Set, Spec};
+use super::catalogue::{Format, Set, Spec};
 use super::cifar::{self, Cifar};
 use super::search::{self, Found, Layout};
-use super::{Dataset, embedded, folder, idx};
-use crate::error::Result;
+use super::{Dataset, csv, embedded, folder, idx, npz, svhn, tiny_imagenet};
+use crate::error::{Error, Result};
 
 /// What is told about a download as it goes on: bytes done, and bytes in all where that is known.
 pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
@@ -16,9 +16,9 @@ pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
 pub struct LoadOptions {
     /// Where the user says that a copy lies; looked in instead of the usual places.
     pub data_dir: Option<PathBuf>,
-    /// What images of a folder are brought to, in pixels a side.
+    /// What pictures in files of their own are brought to, in pixels a side.
     pub folder_size: usize,
-    /// Refuse a folder with an image that cannot be decoded, instead of passing the image over.
+    /// Refuse a picture that cannot be decoded, instead of passing it over.
     pub strict: bool,
     /// Download what is not found; a build without the feature `download` has to refuse.
     pub may_fetch: bool,
@@ -42,12 +42,12 @@ impl Default for LoadOptions {
 /// Loads what was asked for and [checks](Dataset::check) it.
 ///
 /// # Errors
-/// [`Error::Data`](crate::Error::Data) when no copy is found and none may be fetched, or when
-/// `data_dir` is given and holds none; [`Error::Download`](crate::Error::Download); and as the
+/// [`Error::Data`] when no copy is found and none may be fetched, or when
+/// `data_dir` is given and holds none; [`Error::Download`]; and as the
 /// readers and [`Dataset::check`].
 pub fn load(spec: &Spec, options: &LoadOptions, progress: &mut Progress) -> Result<Dataset> {
     let data = match spec {
-        Spec::Folder(path) => folder::read(path, options.folder_size, options.strict)?,
+        Spec::Files(format, path) => read_own(*format, path, options)?,
         Spec::Named(set) => {
             let folder = options.data_dir.as_deref();
             let found = match (search::locate(*set, folder), folder) {
@@ -73,6 +73,22 @@ fn fetched(set: Set, options: &LoadOptions, progress: &mut Progress) -> Result<F
 #[cfg(not(feature = "download"))]
 fn fetched(set: Set, _: &LoadOptions, _: &mut Progress) -> Result<Found> {
     Err(search::not_found(set))
+}
+
+fn read_own(format: Format, path: &Path, options: &LoadOptions) -> Result<Dataset> {
+    let (size, strict) = (options.folder_size, options.strict);
+    match format {
+        Format::Folder if tiny_imagenet::is_it(path) => {
+            let (problem, path) = ("this is laid out as Tiny-ImageNet is", path.display());
+            let remedy = format!("use tiny-imagenet:{path}");
+            Err(Error::data(path, problem, remedy))
+        }
+        Format::Folder => folder::read(path, size, strict),
+        Format::Csv => csv::read(path, size, strict),
+        Format::Npz => npz::read(path),
+        Format::TinyImagenet => tiny_imagenet::read(path, size, strict),
+        Format::Svhn => svhn::read(path),
+    }
 }
 
 fn read(set: Set, found: &Found) -> Result<Dataset> {
@@ -124,6 +140,18 @@ mod tests {
                 .ends_with("nowhere: there is no such folder"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_folder_of_another_layout_is_called_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("val")).unwrap();
+        for name in ["wnids.txt", "val/val_annotations.txt"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let spec = Spec::Files(Format::Folder, folder.path().to_path_buf());
+        let error = load(&spec, &LoadOptions::default(), &mut quiet()).unwrap_err();
+        assert!(error.remedy().starts_with("use tiny-imagenet:"), "{error}");
     }
 
     #[test]

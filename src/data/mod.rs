@@ -4,11 +4,14 @@
 //! [`Dataset`]: 8-bit images in memory, all of one size, and class numbers. On the way,
 //! [`catalogue`] knows the named data sets and [`search`] where a copy may already lie; `fetch` and
 //! `download` bring one (with the feature `download`); and each format is read by a file of its own
-//! ([`cifar`], [`pickle`], [`idx`], [`folder`], [`embedded`]). [`statistics`] and [`split`] are what
+//! ([`cifar`] with [`pickle`], [`idx`], [`embedded`], [`folder`], [`csv`], [`npz`], [`svhn`],
+//! [`tiny_imagenet`]). [`statistics`] and [`split`] are what
 //! training asks of a data set.
 
+mod arrays;
 pub mod catalogue;
 pub mod cifar;
+pub mod csv;
 #[cfg(feature = "download")]
 pub mod download;
 pub mod embedded;
@@ -17,11 +20,15 @@ pub mod fetch;
 mod files;
 pub mod folder;
 pub mod idx;
+mod listed;
 mod load;
+pub mod npz;
 pub mod pickle;
 pub mod search;
 pub mod split;
 pub mod statistics;
+pub mod svhn;
+pub mod tiny_imagenet;
 
 pub use load::{LoadOptions, Progress, load};
 

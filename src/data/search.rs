@@ -137,20 +137,23 @@ fn needed(set: Set, layout: Layout, folder: &Path) -> Vec<(&'static str, bool)> 
         }
         _ => idx::FILES.to_vec(),
     };
-    let is_there = |name: &str| {
-        let plain = folder.join(name);
-        plain.is_file() || (layout == Layout::Idx && beside(&plain, "gz").is_file())
-    };
     names
         .into_iter()
-        .map(|name| (name, is_there(name)))
+        .map(|name| (name, is_there(layout, folder, name)))
         .collect()
 }
 
-/// Whether all files of a layout are in this folder.
-pub(super) fn is_whole(set: Set, layout: Layout, folder: &Path) -> bool {
-    let files = needed(set, layout, folder);
-    files.iter().all(|(_, is_there)| *is_there)
+/// Whether a file of a layout is in this folder; MNIST's may be gzipped.
+pub(super) fn is_there(layout: Layout, folder: &Path, name: &str) -> bool {
+    let plain = folder.join(name);
+    plain.is_file() || (layout == Layout::Idx && beside(&plain, "gz").is_file())
+}
+
+/// The files of a layout that are not in this folder.
+pub(super) fn missing(set: Set, layout: Layout, folder: &Path) -> Vec<&'static str> {
+    let files = needed(set, layout, folder).into_iter();
+    let missing = files.filter(|(_, is_there)| !is_there);
+    missing.map(|(name, _)| name).collect()
 }
 
 /// Looks for a whole copy in one folder.
@@ -159,7 +162,7 @@ pub(super) fn locate_in(set: Set, root: &Path) -> Option<Found> {
         let (path, layout) = (PathBuf::new(), Layout::Embedded);
         return Some(Found { path, layout });
     }
-    let is_whole = |found: &Found| is_whole(set, found.layout, &found.path);
+    let is_whole = |found: &Found| missing(set, found.layout, &found.path).is_empty();
     candidates(set, root).find(is_whole).or_else(|| {
         let mut archives = archives(set).iter().map(|&(layout, name)| Found {
             path: root.join(name),
@@ -184,27 +187,44 @@ fn candidates(set: Set, root: &Path) -> impl Iterator<Item = Found> {
     })
 }
 
+/// What is wrong with a copy in one folder that is none as a whole: where it is, and what it lacks.
+fn half(set: Set, root: &Path) -> Option<(PathBuf, String)> {
+    let incomplete = candidates(set, root).find_map(|found| {
+        let missing = missing(set, found.layout, &found.path);
+        let some = missing.len() < needed(set, found.layout, &found.path).len();
+        let (name, missing) = (set.name(), missing.join(", "));
+        some.then(|| {
+            let problem = format!("this copy of {name} is incomplete: {missing} missing");
+            (found.path, problem)
+        })
+    });
+    incomplete.or_else(|| {
+        let mut files = candidates(set, root).flat_map(|found| {
+            let names = needed(set, found.layout, &found.path).into_iter();
+            names.map(move |(name, _)| found.path.join(name))
+        });
+        let archives = archives(set).iter().map(|(_, name)| root.join(name));
+        let folder = files.find(|path| path.is_dir());
+        let folder = folder.or_else(|| archives.into_iter().find(|path| path.is_dir()))?;
+        let problem = format!("a file of {} was expected; this is a folder", set.name());
+        Some((folder, problem))
+    })
+}
+
 /// Why nothing was found in the folder that the user named.
 pub(super) fn not_in(set: Set, root: &Path) -> Error {
     let name = set.name();
     if !root.is_dir() {
-        let problem = "there is no such folder";
-        return Error::data(root.display(), problem, "check the path");
+        let (problem, remedy) = match root.exists() {
+            true => ("this is a file", "name the folder that it is in"),
+            false => ("there is no such folder", "check the path"),
+        };
+        return Error::data(root.display(), problem, remedy);
     }
-    for found in candidates(set, root) {
-        let files = needed(set, found.layout, &found.path);
-        if files.iter().any(|(_, is_there)| *is_there) {
-            let missing = files.iter().filter(|(_, is_there)| !is_there);
-            let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
-            return Error::data(
-                found.path.display(),
-                format!(
-                    "this copy of {name} is incomplete: {} missing",
-                    missing.join(", ")
-                ),
-                "complete it, or name no folder, to have the cache and Keras's folder looked in",
-            );
-        }
+    if let Some((place, problem)) = half(set, root) {
+        let remedy =
+            "complete it, or name no folder, to have the cache and Keras's folder looked in";
+        return Error::data(place.display(), problem, remedy);
     }
     let folders = places(set).iter().flat_map(|(_, folders)| folders.iter());
     let archives = archives(set).iter().map(|(_, name)| name);
@@ -223,12 +243,15 @@ pub(super) fn not_in(set: Set, root: &Path) -> Error {
 /// Why nothing was found in the usual places.
 pub(super) fn not_found(set: Set) -> Error {
     let roots = usual_roots();
+    let remedy = remedy(set, cfg!(feature = "download"), roots.first());
+    if let Some((place, problem)) = roots.iter().find_map(|root| half(set, root)) {
+        return Error::data(place.display(), problem, remedy);
+    }
     let names: Vec<_> = roots
         .iter()
         .map(|root| root.display().to_string())
         .collect();
     let problem = format!("no copy was found in {}", names.join(" or "));
-    let remedy = remedy(set, cfg!(feature = "download"), roots.first());
     Error::data(set.name(), problem, remedy)
 }
 
@@ -321,6 +344,20 @@ mod tests {
                 root.path().join(folder).components().count()
             );
         }
+        // A folder in the place of a file, and a file in that of a folder.
+        let root = tempfile::tempdir().unwrap();
+        for name in ["cifar-100-binary/train.bin", "cifar-10-python.tar.gz"] {
+            fs::create_dir_all(root.path().join(name)).unwrap();
+        }
+        for set in [Set::Cifar100, Set::Cifar10] {
+            assert_eq!(locate_in(set, root.path()), None);
+            let error = not_in(set, root.path()).to_string();
+            assert!(error.ends_with("was expected; this is a folder"), "{error}");
+        }
+        let file = root.path().join("file");
+        fs::write(&file, "x").unwrap();
+        let error = not_in(Set::Mnist, &file).to_string();
+        assert!(error.ends_with("this is a file"), "{error}");
         // Gzipped or not, and an archive as it was downloaded.
         let root = tempfile::tempdir().unwrap();
         let gzipped = idx::FILES.map(|name| format!("{name}.gz"));
