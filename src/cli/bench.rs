@@ -230,21 +230,9 @@ fn check_room(recipe: &Recipe, arguments: &Arguments, threads: usize) -> Result<
             "choose a smaller --input, --batch (4 batches are made) or --classes",
         ));
     }
-    recipe.model.check_for(3, classes)?;
-    let size = recipe.model.size(3, classes);
-    let micro_batch = train.micro_batch;
-    let needed = size.training(train.batch, micro_batch, threads, train.average.is_some());
-    match memory::available() {
-        Some(free) if needed.saturating_add(bytes) > free => Err(Error::recipe(
-            "train.batch",
-            format!(
-                "about {} of memory would be needed, and {} are free",
-                table::bytes(needed.saturating_add(bytes)),
-                table::bytes(free)
-            ),
-            "choose a smaller --batch, train.micro_batch or model, or fewer --threads",
-        )),
-        _ => Ok(()),
+    match arguments.device.device.as_str() {
+        "cpu" => recipe.check_memory(3, classes, threads, bytes),
+        _ => recipe.model.check_for(3, classes),
     }
 }
 

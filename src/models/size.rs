@@ -43,10 +43,15 @@ impl ModelSize {
         self.weights() * if averaged { 4 } else { 3 }
     }
 
+    /// Bytes of memory that writing a checkpoint takes: its arrays, and the file made of them.
+    pub fn saving(&self, averaged: bool) -> u64 {
+        2 * self.checkpoint(averaged)
+    }
+
     /// Bytes of memory that training takes, about, besides the data set: weights and moments, their
     /// gradients and those of the parts that are added to them, what is kept of the images that go
     /// through the model at once, what waits of the whole batch, and the batches that are made
-    /// ahead. While a checkpoint is written, two more [of its size](Self::checkpoint) come on top.
+    /// ahead. While a checkpoint is written, [more](Self::saving) comes on top.
     pub fn training(
         &self,
         batch: usize,

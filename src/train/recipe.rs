@@ -15,6 +15,7 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
+use super::memory;
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
@@ -354,6 +355,42 @@ impl Recipe {
             average.check()?;
         }
         self.check_warmup()
+    }
+
+    /// Refuses a model that is too large with so many channels and classes, and training that would
+    /// take more memory than is free, where the system tells, `beside` so many bytes of data.
+    pub fn check_memory(
+        &self,
+        channels: usize,
+        classes: usize,
+        threads: usize,
+        beside: u64,
+    ) -> Result<()> {
+        self.model.check_for(channels, classes)?;
+        let size = self.model.size(channels, classes);
+        let train = &self.train;
+        let told = |batch| {
+            let averaged = train.average.is_some();
+            size.training(batch, train.micro_batch, threads, averaged)
+        };
+        let needed = told(train.batch).saturating_add(beside);
+        let Some(free) = memory::available().filter(|free| needed > *free) else {
+            return Ok(());
+        };
+        let field = if told(1) > needed / 2 {
+            "model"
+        } else {
+            "train.batch"
+        };
+        Err(Error::recipe(
+            field,
+            format!(
+                "training would need about {} MB of memory, and {} MB are free",
+                needed >> 20,
+                free >> 20
+            ),
+            "choose a smaller model, train.batch or train.micro_batch, or fewer threads",
+        ))
     }
 
     /// Numbers, each by itself.

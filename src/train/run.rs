@@ -7,6 +7,7 @@ use burn::tensor::Device;
 
 use super::checkpoint::{self, Origin};
 use super::clock::median;
+use super::device;
 use super::epoch::{EpochConfig, epoch, interrupted};
 use super::evaluate::evaluate;
 use super::folder::RunFolder;
@@ -47,6 +48,12 @@ pub struct Run<'a> {
 pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult> {
     memory::reset_peak();
     let (recipe, folder) = (run.recipe, run.folder);
+    if run.device == device::cpu() {
+        let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
+        let size = recipe.model.size(channels, classes);
+        let saving = size.saving(recipe.train.average.is_some());
+        recipe.check_memory(channels, classes, run.threads, saving)?;
+    }
     let checkpoints = folder.checkpoints();
     fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
     // What a killed run was writing.
@@ -192,7 +199,6 @@ mod tests {
     use crate::models::file::Contents;
     use crate::params::{Arrays, weights};
     use crate::train::average::AverageRecipe;
-    use crate::train::device;
     use crate::train::events::EventFile;
     use crate::train::groups::GroupRecipe;
     use crate::train::history::{Epoch, HistoryFile};
