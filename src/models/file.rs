@@ -203,8 +203,11 @@ const NUMBERS: [&str; 6] = [
     "normalization",
 ];
 
-/// The longest header that is read, in bytes. Those of the largest models have a tenth of it.
-const LONGEST_HEADER: u64 = 32 << 20;
+/// The longest header that is read, in bytes: the format's own bound.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The most text that is written into one, which JSON's escapes make longer.
+const MOST_TEXT: usize = 40_000_000;
 
 /// A safetensors file whose header is read: JSON values, and groups of arrays (`weights.…`,
 /// `moment1.…`), whose numbers are read when they are taken.
@@ -407,7 +410,18 @@ impl View for Numbers<'_> {
 
 /// Writes groups of arrays and JSON values so that `path` is at every moment either its old
 /// contents or its new ones, whole: to a temporary name beside it, synced, renamed.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Model`] where there is more text than a header takes.
 pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)]) -> Result<()> {
+    let text: usize = metadata.iter().map(|(_, value)| value.len()).sum();
+    if text > MOST_TEXT {
+        return Err(Error::model(
+            path.display(),
+            format!("its header would hold {text} bytes of text, and takes {MOST_TEXT}"),
+            "give the classes shorter names, or train fewer epochs",
+        ));
+    }
     let tensors = groups.iter().flat_map(|(group, arrays)| {
         arrays
             .iter()
@@ -586,11 +600,17 @@ mod tests {
         assert!(error.to_string().contains("it is a folder"), "{error}");
         // A header of a hundred million bytes is not even read.
         let file = File::create(&path).unwrap();
-        std::io::Write::write_all(&mut &file, &100_000_000_u64.to_le_bytes()).unwrap();
+        std::io::Write::write_all(&mut &file, &100_000_001_u64.to_le_bytes()).unwrap();
         file.set_len(200_000_000).unwrap();
         let error = Contents::read(&path).err().unwrap();
         assert!(
             error.to_string().contains("its header would have"),
+            "{error}"
+        );
+        // And none is written that could not be.
+        let error = write(&path, &[], &[("model", "x".repeat(50_000_000))]).unwrap_err();
+        assert!(
+            error.to_string().contains("its header would hold"),
             "{error}"
         );
     }

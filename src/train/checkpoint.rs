@@ -170,6 +170,9 @@ pub fn load(
     } else {
         (contents.take("moment1")?, contents.take("moment2")?)
     };
+    for moments in [&first, &second] {
+        params::check_numbers(moments, &place)?;
+    }
     let optimizer =
         optimizer(recipe, &model)?.restore(counters.step, (&first, &second), &model, &place)?;
     let average = match (&recipe.train.average, contents.take("average")) {

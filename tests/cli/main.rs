@@ -607,7 +607,7 @@ fn bad_requests_are_refused_before_any_work() {
     refused(
         &["train", "--set", "train.batch=0"],
         2,
-        &["train.batch", "1 or more"],
+        &["train.batch", "1 to 1048576"],
     );
     refused(
         &["train", "--set", "train.epoch=1"],
