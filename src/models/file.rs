@@ -3,14 +3,15 @@
 //! is all that a prediction needs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::{Model, ModelConfig};
@@ -206,6 +207,9 @@ const NUMBERS: [&str; 6] = [
 /// The longest header that is read, in bytes: the format's own bound.
 const LONGEST_HEADER: u64 = 100_000_000;
 
+/// The most arrays that a file has: the deepest model, with moments and averages, has half as many.
+const MOST_ARRAYS: usize = 100_000;
+
 /// The most text that is written into one, which JSON's escapes make longer.
 const MOST_TEXT: usize = 40_000_000;
 
@@ -360,6 +364,46 @@ impl Contents {
     }
 }
 
+/// A header as it is written: read one array after another, so that what is too much, or is there
+/// twice, is refused when it comes.
+struct Header {
+    text: Option<HashMap<String, String>>,
+    arrays: BTreeMap<String, TensorInfo>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("arrays by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let (mut text, mut arrays) = (None, BTreeMap::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    let twice = if name == "__metadata__" {
+                        text.replace(map.next_value()?).is_some()
+                    } else {
+                        arrays.insert(name.clone(), map.next_value()?).is_some()
+                    };
+                    if twice {
+                        return Err(A::Error::custom(format!("{name} is there twice")));
+                    }
+                    if arrays.len() > MOST_ARRAYS {
+                        let problem = format!("there are more than {MOST_ARRAYS} arrays");
+                        return Err(A::Error::custom(problem));
+                    }
+                }
+                Ok(Header { text, arrays })
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
 /// The header of a file of so many bytes.
 fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
     let broken = |why: String| {
@@ -379,8 +423,11 @@ fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header)
         .map_err(Error::io("read", path))?;
-    let header: Metadata =
+    let Header { text, arrays } =
         serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
+    let mut arrays: Vec<_> = arrays.into_iter().collect();
+    arrays.sort_by_key(|(_, info)| info.data_offsets);
+    let header = Metadata::new(text, arrays).map_err(|error| broken(error.to_string()))?;
     let (found, expected) = (rest - size, header.data_len() as u64);
     if found != expected {
         return Err(broken(format!(
@@ -543,8 +590,19 @@ mod tests {
                 "{{\"weights.a\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
             )
         };
-        let twice = one("[1]", "4").replace('}', "},") + &one("[2]", "8")[1..];
+        // Without the first's last brace, and the second's first.
+        let first = one("[1]", "4");
+        let twice = format!("{},{}", &first[..first.len() - 1], &one("[2]", "8")[1..]);
+        let many: Vec<String> = (0..150_000)
+            .map(|n| {
+                one("[0]", "0")[1..]
+                    .replacen(".a", &n.to_string(), 1)
+                    .replacen("}}", "}", 1)
+            })
+            .collect();
+        let many = format!("{{{}}}", many.join(","));
         let cases: Vec<(Vec<u8>, &str)> = vec![
+            (by_hand(many.as_bytes(), b""), "more than 100000 arrays"),
             (vec![], "it has 0 bytes"),
             (b"1234567".to_vec(), "it has 7 bytes"),
             (
@@ -580,7 +638,10 @@ mod tests {
                 by_hand(one("[-1]", "4").as_bytes(), b"1234"),
                 "invalid value",
             ),
-            (by_hand(twice.as_bytes(), &[0; 12]), "("),
+            (
+                by_hand(twice.as_bytes(), &[0; 12]),
+                "weights.a is there twice",
+            ),
             (whole[..whole.len() - 1].to_vec(), "bytes, not"),
             (whole[..whole.len() / 2].to_vec(), "bytes, not"),
             ([&whole[..], b"more"].concat(), "bytes, not"),
