@@ -794,4 +794,37 @@ mod tests {
             "{error}"
         );
     }
+
+    #[test]
+    fn no_damage_to_a_file_is_more_than_an_error() {
+        use crate::random::{Purpose, Stream};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let whole = std::fs::read(schema_1()).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap());
+        let mut opened = 0;
+        for case in 0..1500 {
+            let mut stream = Stream::new(1, Purpose::Show, case, 0);
+            let mut bytes = whole.clone();
+            for _ in 0..1 + stream.next() % 4 {
+                // Mostly digits and letters of the header, where they still are some.
+                let place = match stream.next() % 8 {
+                    0 => stream.next() % whole.len() as u64,
+                    _ => stream.next() % header,
+                } as usize;
+                bytes[place] = match stream.next() % 4 {
+                    0 => stream.next() as u8,
+                    1 => b"{}[]\",:\\"[stream.next() as usize % 8],
+                    _ => b'0' + (stream.next() % 10) as u8,
+                };
+            }
+            if stream.next() % 8 == 0 {
+                bytes.truncate(stream.next() as usize % whole.len());
+            }
+            std::fs::write(&path, bytes).unwrap();
+            opened += u32::from(open(&path, &Device::flex()).is_ok());
+        }
+        // Another number in the metadata, say.
+        assert!((1..1000).contains(&opened), "{opened}");
+    }
 }

@@ -1,5 +1,5 @@
 //! The families of models, one file a family, reading from top to bottom like the paper's figure;
-//! their sizes ([`config`]) and their files ([`mod@file`]).
+//! their sizes ([`config`]), what they take ([`size`]), and their files ([`mod@file`]).
 //!
 //! **A new family** is a file here with its layers from [`crate::nn`], a struct of its sizes, a
 //! variant of [`Model`], and a line in [`config`]'s registry; its names (`sl-…`) follow.

@@ -1034,4 +1034,28 @@ mod tests {
             error.remedy()
         );
     }
+
+    #[test]
+    fn no_damage_to_a_recipe_is_more_than_an_error() {
+        use crate::random::{Purpose, Stream};
+        let whole = Recipe::example(Family::Vit).to_toml();
+        let words = [
+            "-", "0", "9", "e9", ".", "\"", "[", "]", "{", "}", "=", "\n", "nan", "inf", "\0",
+            "\u{1b}",
+        ];
+        for case in 0..3000 {
+            let mut stream = Stream::new(2, Purpose::Show, case, 0);
+            let mut text: Vec<char> = whole.chars().collect();
+            for _ in 0..1 + stream.next() % 3 {
+                let place = stream.next() as usize % text.len();
+                let end = (place + stream.next() as usize % 3).min(text.len());
+                let word = words[stream.next() as usize % words.len()];
+                text.splice(place..end, word.chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(error) = Recipe::parse(&text, "run") {
+                assert!(!error.to_string().contains(char::is_control), "{error:?}");
+            }
+        }
+    }
 }
