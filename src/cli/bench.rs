@@ -231,7 +231,7 @@ fn check_room(recipe: &Recipe, arguments: &Arguments, threads: usize) -> Result<
         ));
     }
     match arguments.device.device.as_str() {
-        "cpu" => recipe.check_memory(3, classes, threads, bytes),
+        "cpu" => recipe.check_memory(3, classes, images as usize, threads, bytes),
         _ => recipe.model.check_for(3, classes),
     }
 }

@@ -357,12 +357,14 @@ impl Recipe {
         self.check_warmup()
     }
 
-    /// Refuses a model that is too large with so many channels and classes, and training that would
-    /// take more memory than is free, where the system tells, `beside` so many bytes of data.
+    /// Refuses a model that is too large with so many channels and classes, and training on so many
+    /// images that would take more memory than is free, where the system tells, with `beside` so many
+    /// bytes for something else.
     pub fn check_memory(
         &self,
         channels: usize,
         classes: usize,
+        images: usize,
         threads: usize,
         beside: u64,
     ) -> Result<()> {
@@ -373,7 +375,7 @@ impl Recipe {
             let averaged = train.average.is_some();
             size.training(batch, train.micro_batch, threads, averaged)
         };
-        let needed = told(train.batch).saturating_add(beside);
+        let needed = told(train.batch.min(images)).saturating_add(beside);
         let Some(free) = memory::available().filter(|free| needed > *free) else {
             return Ok(());
         };

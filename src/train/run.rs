@@ -52,7 +52,8 @@ pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult
         let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
         let size = recipe.model.size(channels, classes);
         let saving = size.saving(recipe.train.average.is_some());
-        recipe.check_memory(channels, classes, run.threads, saving)?;
+        let images = run.data.train.samples.len();
+        recipe.check_memory(channels, classes, images, run.threads, saving)?;
     }
     let checkpoints = folder.checkpoints();
     fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;

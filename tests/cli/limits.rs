@@ -200,6 +200,37 @@ fn what_is_no_file_is_not_read() {
     assert!(!dir.path().join("out").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn training_that_finds_no_memory_is_refused_and_a_batch_is_no_larger_than_its_images() {
+    let dir = TempDir::new().unwrap();
+    let train = |settings: &[&str]| {
+        let mut train = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+        for setting in settings {
+            train.args(["--set", setting]);
+        }
+        train
+    };
+    // Hundreds of images at once, of gigabytes each.
+    let wide = [
+        "model.image_size=512",
+        "model.heads=16",
+        "train.batch=1e5",
+        "train.micro_batch=1e5",
+    ];
+    let message = refuses(&train(&wide), 2);
+    assert!(
+        message.contains("train.batch: training would need about"),
+        "{message}"
+    );
+    let large = [
+        "train.epochs=1",
+        "train.batch=1048576",
+        "train.micro_batch=1048576",
+    ];
+    succeeds(train(&large));
+}
+
 /// The fixture's model with one change to its JSON, and one to its bytes.
 fn changed(to: &Path, from: &str, into: &str, change: impl FnOnce(&mut [u8])) {
     let bytes = fs::read(fixture("schema1/run/checkpoints/best.safetensors")).unwrap();
