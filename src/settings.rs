@@ -64,18 +64,27 @@ fn value(path: &str, text: &str) -> Result<Value> {
             format!("`{text}` is no whole TOML value"),
             "close what is open, and put strings in it into quotes: [128, 64], { decay = 0.9 }",
         )),
-        _ if text
-            .parse::<i128>()
-            .is_ok_and(|n| i64::try_from(n).is_err()) =>
-        {
-            Err(Error::recipe(
-                path,
-                format!("{text} is out of range"),
-                format!("choose {} to {}", i64::MIN, i64::MAX),
-            ))
-        }
+        _ if too_large(text) => Err(Error::recipe(
+            path,
+            format!("{text} is out of range"),
+            format!(
+                "choose {} to {}, or a number with a fraction up to {:e}",
+                i64::MIN,
+                i64::MAX,
+                f64::MAX
+            ),
+        )),
         _ => Ok(Value::String(text.into())),
     }
+}
+
+/// Whether a text is a number that TOML has no place for.
+fn too_large(text: &str) -> bool {
+    let digits = text.ends_with(|c: char| c.is_ascii_digit());
+    digits
+        && text
+            .parse::<f64>()
+            .is_ok_and(|n| n.abs() >= i64::MAX as f64)
 }
 
 /// The value at `name` or `name[number]`; an empty table where there was none.
@@ -193,6 +202,8 @@ mod tests {
                 "model.head = [1, 5]",
             ),
             ("", "x=[[1], [2]]", "x = [[1], [2]]"),
+            ("", "name=infinity", "name = \"infinity\""),
+            ("", "name=1e400x9", "name = \"1e400x9\""),
             ("x = [[1], [2]]", "x[1][0]=5", "x = [[1], [5]]"),
         ] {
             let expected: Table = result.parse().unwrap();
@@ -215,6 +226,12 @@ mod tests {
                 "",
                 "train.seed=9223372036854775808",
                 "train.seed: 9223372036854775808 is out of range",
+            ),
+            ("", "train.epochs=-1e400", "train.epochs: -1e400 is out"),
+            (
+                "",
+                "x.y=99999999999999999999999999999999999999999999",
+                "x.y: 99999",
             ),
         ] {
             let error = after(text, &[setting]).unwrap_err();

@@ -292,8 +292,13 @@ fn with_example(expected: &str, known: Option<&Value>) -> String {
         _ if expected.starts_with(WHOLE) => "1",
         _ => "",
     };
-    match known {
-        Some(example) => format!("{expected}, such as {example}"),
+    match known.map(|example| (example, example.to_string())) {
+        // A large table is told by its names.
+        Some((Value::Table(table), text)) if text.len() > 80 => {
+            let names: Vec<&str> = table.keys().map(String::as_str).collect();
+            format!("{expected}, of {}", names.join(", "))
+        }
+        Some((_, example)) => format!("{expected}, such as {example}"),
         None if own.is_empty() => expected.into(),
         None => format!("{expected}, such as {own}"),
     }
@@ -330,6 +335,10 @@ fn found(what: Unexpected, expected: &str) -> String {
         Unexpected::Bool(value) => format!("{value} is a boolean"),
         Unexpected::Unsigned(value) => format!("{value} is a whole number"),
         Unexpected::Signed(value) => format!("{value} is a whole number"),
+        // Above 2⁵³: see `Reader::whole`.
+        Unexpected::Float(value) if expected.starts_with(WHOLE) && value.fract() == 0.0 => {
+            format!("{value:?} is out of range")
+        }
         Unexpected::Float(value) if expected.starts_with(WHOLE) => {
             format!("{value:?} is not a whole number")
         }

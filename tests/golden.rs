@@ -10,7 +10,7 @@ use serde_json::Value;
 use smallvit::augment::floats::affine::{self, Affine};
 use smallvit::augment::loader::Batch;
 use smallvit::augment::{Preprocess, resize};
-use smallvit::models::foreign::{Foreign, from_pytorch};
+use smallvit::models::foreign::{Foreign, Given, from_pytorch};
 use smallvit::models::{Architecture, Model, ModelConfig, VitConfig};
 use smallvit::nn::Context;
 use smallvit::params::{self, Array, Arrays, keras, pytorch};
@@ -348,7 +348,7 @@ fn model_equals_the_papers(name: &str, spt: bool) {
     let tight = if on_cpu { 2e-5 } else { 1e-4 };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}"));
     let fixture = Fixture::read(name);
-    let Foreign { info, weights } = from_pytorch(&path, vec![]).unwrap();
+    let Foreign { info, weights, .. } = from_pytorch(&path, Given::default()).unwrap();
     assert_eq!((info.config.spt, info.config.lsa), (spt, spt));
     let model = info.with_weights(&weights, name, &device).unwrap();
     let preprocess = info.preprocess();

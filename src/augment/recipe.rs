@@ -92,7 +92,7 @@ pub(super) fn in_range(field: &str, value: f64, allowed: bool, remedy: &str) -> 
     if allowed {
         return Ok(());
     }
-    let problem = format!("{value} is out of range");
+    let problem = format!("{value:?} is out of range");
     Err(Error::recipe(format!("augment.{field}"), problem, remedy))
 }
 

@@ -93,6 +93,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
             ));
         }
     }
+    let threads = arguments.threads.count();
+    check_room(&recipe, &arguments, threads)?;
     let precision = recipe.train.precision;
     if precision != Precision::F32 && (arguments.inference || arguments.composed) {
         return Err(Error::recipe(
@@ -101,7 +103,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "leave out --inference or --composed, or choose f32",
         ));
     }
-    let threads = arguments.threads.count();
     let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?
         .in_precision(precision)?;
     if arguments.composed {
@@ -201,6 +202,36 @@ impl Times {
     }
 }
 
+/// Images of the training set that is made up.
+fn training_images(batch: usize) -> usize {
+    4 * batch.max(16)
+}
+
+/// Refuses what would not find room, before anything of it is made.
+fn check_room(recipe: &Recipe, arguments: &Arguments, threads: usize) -> Result<()> {
+    /// Bytes of images that are made up.
+    const MOST: u64 = 1 << 31;
+    let (input, classes) = (arguments.input as u64, arguments.classes);
+    let train = &recipe.train;
+    let images = (training_images(train.batch) + 2 * classes) as u64;
+    let bytes = images * 3 * input * input;
+    if bytes > MOST {
+        return Err(Error::recipe(
+            "--input",
+            format!(
+                "{images} images of {input}×{input} pixels would be made up, {}; at most {} are",
+                table::bytes(bytes),
+                table::bytes(MOST)
+            ),
+            "choose a smaller --input, --batch (4 batches are made) or --classes",
+        ));
+    }
+    match arguments.device.device.as_str() {
+        "cpu" => recipe.check_memory(3, classes, images as usize, threads, bytes),
+        _ => recipe.model.check_for(3, classes),
+    }
+}
+
 /// Images and labels from a named stream.
 fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
     let mut stream = Stream::new(recipe.train.seed, Purpose::Show, 1, 0);
@@ -218,7 +249,7 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
     let dataset = Dataset {
         name: "made up".into(),
         classes: (0..classes).map(|class| class.to_string()).collect(),
-        train: split(4 * recipe.train.batch.max(16)),
+        train: split(training_images(recipe.train.batch)),
         validation: Some(split(classes)),
         test: Some(split(classes)),
         skipped: vec![],

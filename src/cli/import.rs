@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use smallvit::models;
-use smallvit::models::foreign::{Foreign, from_keras, from_pytorch};
+use smallvit::models::foreign::{Foreign, Given, from_keras, from_pytorch};
 use smallvit::params;
 use smallvit::train::device;
+use smallvit::train::folder::RunFolder;
 use smallvit::{Error, Result};
 
-use super::output;
+use super::output::{self, note};
 
 /// Bring in a model from elsewhere.
 #[derive(Subcommand)]
@@ -36,22 +37,71 @@ pub struct Arguments {
     /// The classes' names, separated by commas [default: 0, 1, 2, …].
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     classes: Vec<String>,
+    /// Dropout rate of attention and of the blocks' MLPs, which bears on training alone [default:
+    /// the file's].
+    #[arg(long, value_name = "RATE")]
+    dropout: Option<f64>,
+    /// Dropout rate in the classifier [default: the file's].
+    #[arg(long, value_name = "RATE")]
+    head_dropout: Option<f64>,
+    /// Replace a model that was imported into the folder before.
+    #[arg(long)]
+    force: bool,
 }
 
-type Read = fn(&Path, Vec<String>) -> Result<Foreign>;
+type Read = fn(&Path, Given) -> Result<Foreign>;
 
 pub fn run(command: Command) -> Result<()> {
     let (read, arguments) = match command {
         Command::Keras(arguments) => (from_keras as Read, arguments),
         Command::Pytorch(arguments) => (from_pytorch as Read, arguments),
     };
-    let Arguments { file, out, classes } = arguments;
-    let Foreign { info, weights } = read(&file, classes)?;
+    let Arguments { file, out, .. } = arguments;
+    let path = out.join("model.safetensors");
+    check_out(&out, &path, arguments.force)?;
+    let given = Given {
+        classes: arguments.classes,
+        dropout: arguments.dropout,
+        head_dropout: arguments.head_dropout,
+    };
+    let Foreign {
+        info,
+        weights,
+        assumed,
+    } = read(&file, given)?;
     // Built once, so that a file whose weights do not fit is refused here and not later.
     let model = info.with_weights(&weights, file.display(), &device::cpu())?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
-    let path = out.join("model.safetensors");
     models::file::save(&path, &info, &params::weights(&model), &[])?;
+    if !assumed.is_empty() {
+        note!(
+            "not in the file, and taken as its code's defaults: {}; --dropout and --head-dropout \
+             set rates, which bear on training alone",
+            assumed.join(", ")
+        );
+    }
     output::print(format!("{} is in {}", info.config.name(), path.display()));
+    Ok(())
+}
+
+/// Refuses to replace a model, or to put one where a run's own would be found before it.
+fn check_out(out: &Path, path: &Path, force: bool) -> Result<()> {
+    if RunFolder(out.to_path_buf()).recipe().exists() {
+        return Err(Error::recipe(
+            "--out",
+            format!(
+                "{} holds a run, whose models would be found instead",
+                out.display()
+            ),
+            "choose another folder",
+        ));
+    }
+    if path.exists() && !force {
+        return Err(Error::recipe(
+            "--out",
+            format!("{} is there already", path.display()),
+            "choose another folder, or replace it: --force",
+        ));
+    }
     Ok(())
 }

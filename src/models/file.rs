@@ -3,14 +3,15 @@
 //! is all that a prediction needs.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
 use super::{Model, ModelConfig};
@@ -203,8 +204,14 @@ const NUMBERS: [&str; 6] = [
     "normalization",
 ];
 
-/// The longest header that is read, in bytes. Those of the largest models have a tenth of it.
-const LONGEST_HEADER: u64 = 32 << 20;
+/// The longest header that is read, in bytes: the format's own bound.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// The most arrays that a file has: the deepest model, with moments and averages, has half as many.
+const MOST_ARRAYS: usize = 100_000;
+
+/// The most text that is written into one, which JSON's escapes make longer.
+const MOST_TEXT: usize = 40_000_000;
 
 /// A safetensors file whose header is read: JSON values, and groups of arrays (`weights.…`,
 /// `moment1.…`), whose numbers are read when they are taken.
@@ -357,6 +364,46 @@ impl Contents {
     }
 }
 
+/// A header as it is written: read one array after another, so that what is too much, or is there
+/// twice, is refused when it comes.
+struct Header {
+    text: Option<HashMap<String, String>>,
+    arrays: BTreeMap<String, TensorInfo>,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("arrays by name")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {
+                let (mut text, mut arrays) = (None, BTreeMap::new());
+                while let Some(name) = map.next_key::<String>()? {
+                    let twice = if name == "__metadata__" {
+                        text.replace(map.next_value()?).is_some()
+                    } else {
+                        arrays.insert(name.clone(), map.next_value()?).is_some()
+                    };
+                    if twice {
+                        return Err(A::Error::custom(format!("{name} is there twice")));
+                    }
+                    if arrays.len() > MOST_ARRAYS {
+                        let problem = format!("there are more than {MOST_ARRAYS} arrays");
+                        return Err(A::Error::custom(problem));
+                    }
+                }
+                Ok(Header { text, arrays })
+            }
+        }
+        from.deserialize_map(Fields)
+    }
+}
+
 /// The header of a file of so many bytes.
 fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
     let broken = |why: String| {
@@ -376,8 +423,11 @@ fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
     let mut header = vec![0; size as usize];
     file.read_exact(&mut header)
         .map_err(Error::io("read", path))?;
-    let header: Metadata =
+    let Header { text, arrays } =
         serde_json::from_slice(&header).map_err(|error| broken(error.to_string()))?;
+    let mut arrays: Vec<_> = arrays.into_iter().collect();
+    arrays.sort_by_key(|(_, info)| info.data_offsets);
+    let header = Metadata::new(text, arrays).map_err(|error| broken(error.to_string()))?;
     let (found, expected) = (rest - size, header.data_len() as u64);
     if found != expected {
         return Err(broken(format!(
@@ -407,7 +457,18 @@ impl View for Numbers<'_> {
 
 /// Writes groups of arrays and JSON values so that `path` is at every moment either its old
 /// contents or its new ones, whole: to a temporary name beside it, synced, renamed.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Model`] where there is more text than a header takes.
 pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)]) -> Result<()> {
+    let text: usize = metadata.iter().map(|(_, value)| value.len()).sum();
+    if text > MOST_TEXT {
+        return Err(Error::model(
+            path.display(),
+            format!("its header would hold {text} bytes of text, and takes {MOST_TEXT}"),
+            "give the classes shorter names, or train fewer epochs",
+        ));
+    }
     let tensors = groups.iter().flat_map(|(group, arrays)| {
         arrays
             .iter()
@@ -529,8 +590,19 @@ mod tests {
                 "{{\"weights.a\":{{\"dtype\":\"F32\",\"shape\":{shape},\"data_offsets\":[0,{end}]}}}}"
             )
         };
-        let twice = one("[1]", "4").replace('}', "},") + &one("[2]", "8")[1..];
+        // Without the first's last brace, and the second's first.
+        let first = one("[1]", "4");
+        let twice = format!("{},{}", &first[..first.len() - 1], &one("[2]", "8")[1..]);
+        let many: Vec<String> = (0..150_000)
+            .map(|n| {
+                one("[0]", "0")[1..]
+                    .replacen(".a", &n.to_string(), 1)
+                    .replacen("}}", "}", 1)
+            })
+            .collect();
+        let many = format!("{{{}}}", many.join(","));
         let cases: Vec<(Vec<u8>, &str)> = vec![
+            (by_hand(many.as_bytes(), b""), "more than 100000 arrays"),
             (vec![], "it has 0 bytes"),
             (b"1234567".to_vec(), "it has 7 bytes"),
             (
@@ -566,7 +638,10 @@ mod tests {
                 by_hand(one("[-1]", "4").as_bytes(), b"1234"),
                 "invalid value",
             ),
-            (by_hand(twice.as_bytes(), &[0; 12]), "("),
+            (
+                by_hand(twice.as_bytes(), &[0; 12]),
+                "weights.a is there twice",
+            ),
             (whole[..whole.len() - 1].to_vec(), "bytes, not"),
             (whole[..whole.len() / 2].to_vec(), "bytes, not"),
             ([&whole[..], b"more"].concat(), "bytes, not"),
@@ -586,11 +661,17 @@ mod tests {
         assert!(error.to_string().contains("it is a folder"), "{error}");
         // A header of a hundred million bytes is not even read.
         let file = File::create(&path).unwrap();
-        std::io::Write::write_all(&mut &file, &100_000_000_u64.to_le_bytes()).unwrap();
+        std::io::Write::write_all(&mut &file, &100_000_001_u64.to_le_bytes()).unwrap();
         file.set_len(200_000_000).unwrap();
         let error = Contents::read(&path).err().unwrap();
         assert!(
             error.to_string().contains("its header would have"),
+            "{error}"
+        );
+        // And none is written that could not be.
+        let error = write(&path, &[], &[("model", "x".repeat(50_000_000))]).unwrap_err();
+        assert!(
+            error.to_string().contains("its header would hold"),
             "{error}"
         );
     }
@@ -712,5 +793,38 @@ mod tests {
             error.to_string().contains("sequence.position is NaN"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn no_damage_to_a_file_is_more_than_an_error() {
+        use crate::random::{Purpose, Stream};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.safetensors");
+        let whole = std::fs::read(schema_1()).unwrap();
+        let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap());
+        let mut opened = 0;
+        for case in 0..1500 {
+            let mut stream = Stream::new(1, Purpose::Show, case, 0);
+            let mut bytes = whole.clone();
+            for _ in 0..1 + stream.next() % 4 {
+                // Mostly digits and letters of the header, where they still are some.
+                let place = match stream.next() % 8 {
+                    0 => stream.next() % whole.len() as u64,
+                    _ => stream.next() % header,
+                } as usize;
+                bytes[place] = match stream.next() % 4 {
+                    0 => stream.next() as u8,
+                    1 => b"{}[]\",:\\"[stream.next() as usize % 8],
+                    _ => b'0' + (stream.next() % 10) as u8,
+                };
+            }
+            if stream.next() % 8 == 0 {
+                bytes.truncate(stream.next() as usize % whole.len());
+            }
+            std::fs::write(&path, bytes).unwrap();
+            opened += u32::from(open(&path, &Device::flex()).is_ok());
+        }
+        // Another number in the metadata, say.
+        assert!((1..1000).contains(&opened), "{opened}");
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::file::{Contents, ModelInfo};
-use super::{InitialWeights, ModelConfig, Pool, Temperature, VitConfig};
+use super::{FamilyConfig as _, InitialWeights, ModelConfig, Pool, Temperature, VitConfig};
 use crate::error::{Error, Result};
 use crate::params::{Arrays, keras, pytorch};
 
@@ -16,6 +16,41 @@ pub struct Foreign {
     pub info: ModelInfo,
     /// By this program's names.
     pub weights: Arrays,
+    /// What neither the file nor the caller says, and what is taken for it: `model.dropout = 0.1`.
+    pub assumed: Vec<String>,
+}
+
+/// What the caller says of a model; what is left out comes from the file.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The classes' names; none for those that are numbers.
+    pub classes: Vec<String>,
+    /// Dropout rate of attention probabilities and of the blocks' MLPs.
+    pub dropout: Option<f64>,
+    /// Dropout rate in the classifier.
+    pub head_dropout: Option<f64>,
+}
+
+impl Given {
+    /// Refuses rates that cannot be, by the model's own check.
+    fn check(&self) -> Result<()> {
+        let vit = VitConfig::default();
+        let rates = VitConfig {
+            dropout: self.dropout.unwrap_or(vit.dropout),
+            head_dropout: self.head_dropout.unwrap_or(vit.head_dropout),
+            ..vit
+        };
+        rates.check(true, true)
+    }
+}
+
+/// The first that is given, or `default`, of which a note is made.
+fn known(field: &str, given: [Option<f64>; 2], default: f64, assumed: &mut Vec<String>) -> f64 {
+    let [first, second] = given;
+    first.or(second).unwrap_or_else(|| {
+        assumed.push(format!("model.{field} = {default:?}"));
+        default
+    })
 }
 
 /// The classes' names: those given, of which there must be as many as classes, or their numbers.
@@ -30,14 +65,22 @@ fn classes(file: &Path, given: Vec<String>, count: usize) -> Result<Vec<String>>
     if given.is_empty() {
         return Ok((0..count).map(|class| class.to_string()).collect());
     }
-    if given.len() == count {
-        return Ok(given);
+    let refuse = |problem: String| {
+        let remedy = "name each class once, in the order of the class numbers";
+        Err(Error::recipe("classes", problem, remedy))
+    };
+    if given.len() != count {
+        return refuse(format!("{} names for {count} classes", given.len()));
     }
-    Err(Error::recipe(
-        "classes",
-        format!("{} names for {count} classes", given.len()),
-        "name each class once, in the order of the class numbers",
-    ))
+    let mut sorted: Vec<&str> = given.iter().map(|name| name.trim()).collect();
+    sorted.sort_unstable();
+    if sorted[0].is_empty() {
+        return refuse("a name is empty".into());
+    }
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => refuse(format!("`{}` is named twice", pair[0])),
+        None => Ok(given),
+    }
 }
 
 /// The metadata's `config`, in the words of the Keras example.
@@ -53,22 +96,20 @@ struct KerasConfig {
     key_dim: usize,
     transformer_units: Vec<usize>,
     mlp_head_units: Vec<usize>,
-    #[serde(default = "epsilon")]
-    layer_norm_eps: f64,
-}
-
-fn epsilon() -> f64 {
-    1e-6
+    layer_norm_eps: Option<f64>,
+    dropout: Option<f64>,
+    head_dropout: Option<f64>,
 }
 
 /// A model of the Keras example: weights as `weights.block0.attention.query.kernel`, the
 /// normalization as `normalization.mean` and `.variance`, the configuration as JSON in the
-/// metadata's `config`.
+/// metadata's `config`, in which dropout rates and the layer normalisations' ε may be left out.
 ///
 /// # Errors
-/// [`Error::Model`] where something of it is missing or impossible, [`Error::Recipe`] where there
-/// are not as many `class_names` as classes.
-pub fn from_keras(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
+/// [`Error::Model`] where something of it is missing or impossible, [`Error::Recipe`] where what is
+/// given is, or the classes' names are not as many as the classes.
+pub fn from_keras(file: &Path, given: Given) -> Result<Foreign> {
+    given.check()?;
     let mut contents = Contents::read(file)?;
     let config: KerasConfig = contents.json("config")?;
     let refuse = |problem: String, remedy: &str| Error::model(file.display(), problem, remedy);
@@ -98,6 +139,9 @@ pub fn from_keras(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
         )),
     };
     let (mean, variance) = (channels("mean")?, channels("variance")?);
+    let (vit, mut assumed) = (VitConfig::default(), vec![]);
+    let mut known = |field, given, default| known(field, given, default, &mut assumed);
+    let epsilon = [None, config.layer_norm_eps];
     let info = ModelInfo {
         config: ModelConfig {
             spt: weights.contains_key("patch.layer_norm.gamma"),
@@ -111,18 +155,28 @@ pub fn from_keras(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
                 key_dim: config.key_dim,
                 mlp_width,
                 head: config.mlp_head_units,
-                layer_norm_epsilon: config.layer_norm_eps,
-                ..VitConfig::default()
+                dropout: known("dropout", [given.dropout, config.dropout], vit.dropout),
+                head_dropout: known(
+                    "head_dropout",
+                    [given.head_dropout, config.head_dropout],
+                    vit.head_dropout,
+                ),
+                layer_norm_epsilon: known("layer_norm_epsilon", epsilon, vit.layer_norm_epsilon),
+                ..vit
             }
             .into(),
         },
         input: config.input,
-        classes: classes(file, class_names, config.num_classes)?,
+        classes: classes(file, given.classes, config.num_classes)?,
         mean,
         variance,
     };
     let weights = keras::translate(weights);
-    Ok(Foreign { info, weights })
+    Ok(Foreign {
+        info,
+        weights,
+        assumed,
+    })
 }
 
 /// The metadata's `config`: the arguments of the paper's `ViT`.
@@ -140,8 +194,8 @@ struct PaperConfig {
     spt: bool,
     #[serde(rename = "is_LSA")]
     lsa: bool,
-    #[serde(default)]
-    stochastic_depth: f64,
+    dropout: Option<f64>,
+    stochastic_depth: Option<f64>,
 }
 
 /// The metadata's `normalization`: of a pixel divided by 255.
@@ -158,7 +212,8 @@ struct PaperNormalization {
 ///
 /// # Errors
 /// As [`from_keras`].
-pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
+pub fn from_pytorch(file: &Path, given: Given) -> Result<Foreign> {
+    given.check()?;
     let mut contents = Contents::read(file)?;
     let family = contents.text("family").unwrap_or("vit");
     if family != "vit" {
@@ -170,6 +225,9 @@ pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
     }
     let config: PaperConfig = contents.json("config")?;
     let normalization: PaperNormalization = contents.json("normalization")?;
+    // What its constructor does where it is told nothing.
+    let mut assumed = vec![];
+    let mut known = |field, given| known(field, given, 0.0, &mut assumed);
     let info = ModelInfo {
         config: ModelConfig {
             spt: config.spt,
@@ -188,9 +246,10 @@ pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
                 relative_position: false,
                 pool: Pool::Class,
                 head: vec![],
-                dropout: 0.0,
-                head_dropout: 0.0,
-                stochastic_depth: config.stochastic_depth,
+                dropout: known("dropout", [given.dropout, config.dropout]),
+                // Its classifier has none.
+                head_dropout: given.head_dropout.unwrap_or(0.0),
+                stochastic_depth: known("stochastic_depth", [None, config.stochastic_depth]),
                 layer_scale: None,
                 layer_norm_epsilon: 1e-5,
                 initial: InitialWeights::Paper,
@@ -198,7 +257,7 @@ pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
             .into(),
         },
         input: [config.img_size, config.img_size, 3],
-        classes: classes(file, class_names, config.num_classes)?,
+        classes: classes(file, given.classes, config.num_classes)?,
         mean: normalization
             .mean
             .iter()
@@ -211,5 +270,9 @@ pub fn from_pytorch(file: &Path, class_names: Vec<String>) -> Result<Foreign> {
             .collect(),
     };
     let weights = pytorch::vit(contents.take("weight")?, 3);
-    Ok(Foreign { info, weights })
+    Ok(Foreign {
+        info,
+        weights,
+        assumed,
+    })
 }

@@ -1,5 +1,5 @@
 //! The families of models, one file a family, reading from top to bottom like the paper's figure;
-//! their sizes ([`config`]) and their files ([`mod@file`]).
+//! their sizes ([`config`]), what they take ([`size`]), and their files ([`mod@file`]).
 //!
 //! **A new family** is a file here with its layers from [`crate::nn`], a struct of its sizes, a
 //! variant of [`Model`], and a line in [`config`]'s registry; its names (`sl-…`) follow.
@@ -113,16 +113,20 @@ impl Model {
         let (chains, head) = match self {
             Self::Vit(vit) => (vit.chains(), &vit.head),
         };
-        // A chain keeps its operations' numbers and what goes out.
-        let kept = |layers: &Vec<&dyn Layer>| {
+        let sizes = |layers: &Vec<&dyn Layer>| {
             let operations = layers.iter().map(|layer| layer.operation(Precision::F32));
-            let sizes = Chain::new(operations.collect()).sizes();
-            (sizes.kept + sizes.output()) as u64
+            Chain::new(operations.collect()).sizes()
         };
+        let chains: Vec<_> = chains.iter().map(sizes).collect();
+        // A chain keeps its operations' numbers and what goes out.
+        let kept = chains.iter().map(|sizes| sizes.kept + sizes.output());
+        let bytes = |numbers: usize| 4 * numbers as u64;
         ModelSize {
             parameters: self.parameters(),
             macs: self.macs(),
-            kept: 4 * (chains.iter().map(kept).sum::<u64>() + head.kept() as u64),
+            kept: bytes(kept.sum::<usize>() + 2 * head.waiting()),
+            waiting: bytes(head.waiting()),
+            image: bytes(chains[0].input()),
         }
     }
 

@@ -13,6 +13,9 @@ pub const MOST_PARAMETERS: u64 = 1 << 30;
 /// The most that a training step keeps of one image, in bytes.
 pub const MOST_KEPT: u64 = 1 << 32;
 
+/// Bytes of the program itself, and of what its threads work in.
+const PROGRAM: u64 = 64 << 20;
+
 /// What a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelSize {
@@ -22,6 +25,10 @@ pub struct ModelSize {
     pub macs: u64,
     /// Bytes that a training step keeps of one image from the forward to the backward pass.
     pub kept: u64,
+    /// Bytes of one image that wait in the classifier until the whole batch has passed.
+    pub waiting: u64,
+    /// Bytes of one image as the model takes it.
+    pub image: u64,
 }
 
 impl ModelSize {
@@ -36,9 +43,15 @@ impl ModelSize {
         self.weights() * if averaged { 4 } else { 3 }
     }
 
-    /// Bytes of memory that training takes, about, besides the data set: what a checkpoint holds,
-    /// which is there twice more while it is written; the gradients, and those of the parts that
-    /// are added to them; and of the images that go through the model at once, what is kept.
+    /// Bytes of memory that writing a checkpoint takes: its arrays, and the file made of them.
+    pub fn saving(&self, averaged: bool) -> u64 {
+        2 * self.checkpoint(averaged)
+    }
+
+    /// Bytes of memory that training takes, about, besides the data set: weights and moments, their
+    /// gradients and those of the parts that are added to them, what is kept of the images that go
+    /// through the model at once, what waits of the whole batch, and the batches that are made
+    /// ahead. While a checkpoint is written, [more](Self::saving) comes on top.
     pub fn training(
         &self,
         batch: usize,
@@ -46,10 +59,21 @@ impl ModelSize {
         threads: usize,
         averaged: bool,
     ) -> u64 {
+        let (batch, micro_batch, threads) = (batch as u64, micro_batch as u64, threads as u64);
         // As `train::workers` cuts a batch.
-        let at_once = micro_batch.min(batch.div_ceil(4)).max(1) * threads.max(1);
-        let images = self.kept.saturating_mul(at_once.min(batch) as u64);
-        (3 * self.checkpoint(averaged) + 2 * self.weights()).saturating_add(images)
+        let at_once = micro_batch
+            .min(batch.div_ceil(4))
+            .max(1)
+            .saturating_mul(threads);
+        // One in use, and of each thread of the loader one that waits and one in the making.
+        let batches = 2 * threads + 1;
+        let images = self.kept.saturating_mul(at_once.min(batch));
+        let batch = self
+            .waiting
+            .saturating_add(self.image.saturating_mul(batches))
+            .saturating_mul(batch);
+        let weights = PROGRAM + self.checkpoint(averaged) + 3 * self.weights();
+        weights.saturating_add(images).saturating_add(batch)
     }
 }
 
@@ -244,6 +268,38 @@ mod tests {
             let message = refused(change, classes);
             assert!(message.starts_with(field), "{message}");
             assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn memory_is_told_about_as_it_was_measured() {
+        let quickstart = VitConfig {
+            image_size: 32,
+            patch_size: 4,
+            depth: 4,
+            key_dim: 16,
+            head: vec![128],
+            ..VitConfig::default()
+        };
+        let plain_head = VitConfig {
+            head: vec![],
+            pool: Pool::Mean,
+            ..VitConfig::default()
+        };
+        // By `smallvit bench` with two threads, in MB.
+        for (vit, batch, micro_batch, measured) in [
+            (VitConfig::default(), 256, 32, 1200),
+            (VitConfig::default(), 1024, 32, 1482),
+            (plain_head, 256, 64, 1392),
+            (quickstart, 64, 32, 122),
+        ] {
+            let config = ModelConfig {
+                arch: vit.into(),
+                ..ModelConfig::default()
+            };
+            let told = config.size(3, 100).training(batch, micro_batch, 2, false);
+            let ratio = told as f64 / (1e6 * f64::from(measured));
+            assert!((0.9..1.15).contains(&ratio), "{told} {measured}");
         }
     }
 }

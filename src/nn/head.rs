@@ -63,14 +63,11 @@ impl Head {
         macs.sum::<usize>() as u64
     }
 
-    /// Numbers of an image that a training step keeps: of each layer the input, which waits for the
-    /// whole batch, and its mask, and of the output the gradient.
-    pub fn kept(&self) -> usize {
+    /// Numbers of an image that wait for the whole batch: each layer's input, and the gradient of its
+    /// output.
+    pub fn waiting(&self) -> usize {
         let layers = self.hidden.iter().chain([&self.logits]);
-        let of_layer = |dense: &Dense| {
-            let [input, output] = dense.kernel.lazy_shape().dims();
-            2 * (input + output)
-        };
+        let of_layer = |dense: &Dense| dense.kernel.lazy_shape().iter().sum::<usize>();
         layers.map(of_layer).sum()
     }
 

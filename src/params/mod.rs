@@ -236,18 +236,24 @@ pub fn load(model: Model, weights: &Arrays, place: impl ToString) -> Result<Mode
         }
     }
     check_shapes(&model, &shapes_of(weights), place.to_string())?;
-    let wild = weights.iter().filter_map(|(name, array)| {
+    check_numbers(weights, place)?;
+    Ok(map(model, &mut Load(weights)))
+}
+
+/// Refuses arrays with a number that is NaN or infinite. The first few are named; `place` is for the
+/// message.
+pub fn check_numbers(arrays: &Arrays, place: impl ToString) -> Result<()> {
+    let wild = arrays.iter().filter_map(|(name, array)| {
         let wild = array.values.iter().filter(|value| !value.is_finite());
         let (count, all) = (wild.count(), array.values.len());
-        (count > 0)
-            .then(|| format!("the weight {name} is NaN or infinite at {count} of {all} places"))
+        (count > 0).then(|| format!("{name} is NaN or infinite at {count} of {all} places"))
     });
     match first_few(wild) {
-        None => Ok(map(model, &mut Load(weights))),
+        None => Ok(()),
         Some(problem) => Err(Error::model(
             place,
             problem,
-            "such a model answers nothing: take another file, or train again",
+            "such numbers answer nothing: take another file, or train again",
         )),
     }
 }

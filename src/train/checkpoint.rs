@@ -256,11 +256,12 @@ impl Weights {
 
 /// Writes the last checkpoint, unless it would replace a good one by one that is no use.
 fn save_last(state: &TrainState, weights: &Weights, origin: Origin) -> Result<()> {
-    let mut values = weights.own.values().flat_map(|array| &array.values);
-    if !values.all(|value| value.is_finite()) {
+    let (first, second) = state.optimizer.moments();
+    let arrays = [&weights.own, &first, &second];
+    let mut values = arrays.iter().flat_map(|arrays| arrays.values());
+    if !values.all(|array| array.values.iter().all(|value| value.is_finite())) {
         return Err(diverged(&state.counters));
     }
-    let (first, second) = state.optimizer.moments();
     let mut groups = vec![
         ("weights", &weights.own),
         ("moment1", &first),
@@ -304,6 +305,9 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
     } else {
         (contents.take("moment1")?, contents.take("moment2")?)
     };
+    for moments in [&first, &second] {
+        params::check_numbers(moments, &place)?;
+    }
     let optimizer = optimizer(recipe, &model)?.restore(steps, (&first, &second), &model, &place)?;
     let average = match (&recipe.train.average, contents.take("average")) {
         (Some(average), Ok(saved)) => {

@@ -8,6 +8,16 @@ pub fn reset_peak() {
     let _ = fs::write("/proc/self/clear_refs", "5");
 }
 
+/// Memory in bytes that programs may still take, where the system tells: on Linux.
+pub fn available() -> Option<u64> {
+    let table = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = table
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
 /// Largest resident memory in bytes, where the system tells.
 pub fn peak() -> Option<u64> {
     #[cfg(target_os = "linux")]

@@ -54,6 +54,7 @@ impl Prepared {
             .check_images([height, width, channels], [size, size, channels])?;
         let fingerprint = dataset.fingerprint();
         let classes = dataset.classes.len();
+        recipe.model.check_for(channels, classes)?;
         let seed = recipe.train.seed;
         let whole = Arc::new(dataset.train);
         let all = everything(&whole);

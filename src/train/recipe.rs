@@ -16,6 +16,7 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
+use super::memory;
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
@@ -393,11 +394,50 @@ impl Recipe {
         self.check_warmup()
     }
 
+    /// Refuses a model that is too large with so many channels and classes, and training on so many
+    /// images that would take more memory than is free, where the system tells, with `beside` so many
+    /// bytes for something else.
+    pub fn check_memory(
+        &self,
+        channels: usize,
+        classes: usize,
+        images: usize,
+        threads: usize,
+        beside: u64,
+    ) -> Result<()> {
+        self.model.check_for(channels, classes)?;
+        let size = self.model.size(channels, classes);
+        let train = &self.train;
+        let told = |batch| {
+            let averaged = train.average.is_some();
+            size.training(batch, train.micro_batch, threads, averaged)
+        };
+        let needed = told(train.batch.min(images)).saturating_add(beside);
+        let Some(free) = memory::available().filter(|free| needed > *free) else {
+            return Ok(());
+        };
+        let field = if told(1) > needed / 2 {
+            "model"
+        } else {
+            "train.batch"
+        };
+        Err(Error::recipe(
+            field,
+            format!(
+                "training would need about {} MB of memory, and {} MB are free",
+                needed >> 20,
+                free >> 20
+            ),
+            "choose a smaller model, train.batch or train.micro_batch, or fewer threads",
+        ))
+    }
+
     /// Numbers, each by itself.
     fn check_ranges(&self) -> Result<()> {
         let train = &self.train;
         for (field, value, least, most) in [
-            ("train.epochs", train.epochs, 1, 1_000_000),
+            // Each has its row in every checkpoint.
+            ("train.epochs", train.epochs, 1, 100_000),
             ("train.batch", train.batch as u64, 1, 1 << 20),
             ("train.micro_batch", train.micro_batch as u64, 1, 1 << 20),
             ("train.keep", train.keep as u64, 1, 2),
@@ -446,7 +486,7 @@ impl Recipe {
                 let remedy = format!("choose {least}, and at most {most}");
                 return Err(Error::recipe(
                     field,
-                    format!("{value} is out of range"),
+                    format!("{value:?} is out of range"),
                     remedy,
                 ));
             }
@@ -467,7 +507,7 @@ impl Recipe {
             if !(0.0..1.0).contains(&value) {
                 return Err(Error::recipe(
                     field,
-                    format!("{value} is out of range"),
+                    format!("{value:?} is out of range"),
                     "choose 0 or more, and less than 1",
                 ));
             }
@@ -1010,7 +1050,7 @@ mod tests {
             ("train.epochs=1.5", "1.5 is not a whole number"),
             ("train.epochs=1e-3", "0.001 is not a whole number"),
             ("train.epochs=nan", "NaN is not a whole number"),
-            ("train.epochs=1e300", "1e300 is not a whole number"),
+            ("train.epochs=1e300", "1e300 is out of range"),
             ("train.epochs=1e15", "1000000000000000 is out of range"),
             ("train.seed=-1e3", "-1000 is out of range"),
         ] {
@@ -1093,5 +1133,29 @@ mod tests {
             "{}",
             error.remedy()
         );
+    }
+
+    #[test]
+    fn no_damage_to_a_recipe_is_more_than_an_error() {
+        use crate::random::{Purpose, Stream};
+        let whole = Recipe::example(Family::Vit).to_toml();
+        let words = [
+            "-", "0", "9", "e9", ".", "\"", "[", "]", "{", "}", "=", "\n", "nan", "inf", "\0",
+            "\u{1b}",
+        ];
+        for case in 0..3000 {
+            let mut stream = Stream::new(2, Purpose::Show, case, 0);
+            let mut text: Vec<char> = whole.chars().collect();
+            for _ in 0..1 + stream.next() % 3 {
+                let place = stream.next() as usize % text.len();
+                let end = (place + stream.next() as usize % 3).min(text.len());
+                let word = words[stream.next() as usize % words.len()];
+                text.splice(place..end, word.chars());
+            }
+            let text: String = text.into_iter().collect();
+            if let Err(error) = Recipe::parse(&text, "run") {
+                assert!(!error.to_string().contains(char::is_control), "{error:?}");
+            }
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Device;
 
 use super::checkpoint::{self, Origin};
+use super::device;
 use super::epoch::{EpochConfig, epoch, interrupted};
 use super::evaluate::evaluate;
 use super::folder::RunFolder;
@@ -49,6 +50,13 @@ pub struct Run<'a> {
 pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult> {
     memory::reset_peak();
     let (recipe, folder) = (run.recipe, run.folder);
+    if run.device == device::cpu() {
+        let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
+        let size = recipe.model.size(channels, classes);
+        let saving = size.saving(recipe.train.average.is_some());
+        let images = run.data.train.samples.len();
+        recipe.check_memory(channels, classes, images, run.threads, saving)?;
+    }
     let checkpoints = folder.checkpoints();
     fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
     let _lock = folder.lock()?;
@@ -204,7 +212,6 @@ mod tests {
     use crate::models::file::Contents;
     use crate::params::{Arrays, weights};
     use crate::train::average::AverageRecipe;
-    use crate::train::device;
     use crate::train::events::EventFile;
     use crate::train::groups::GroupRecipe;
     use crate::train::history::{Epoch, HistoryFile};
