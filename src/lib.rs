@@ -31,6 +31,7 @@
 //!         pixels: (0..count).flat_map(|number| [picture(number); 64]).collect(),
 //!     },
 //!     labels: (0..count).map(|number| (number % 2) as u32).collect(),
+//!     ..Split::default()
 //! };
 //! let dataset = Dataset {
 //!     name: "dark and light".into(),
@@ -38,7 +39,7 @@
 //!     train: split(64),
 //!     validation: Some(split(16)),
 //!     test: Some(split(16)),
-//!     skipped: vec![],
+//!     ..Dataset::default()
 //! };
 //!
 //! // A recipe is data: a built-in one or a file's, with changes on top.

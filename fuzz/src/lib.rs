@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cap::Cap;
+use smallvit::data::pictures::Square;
 use smallvit::data::{Dataset, LoadOptions};
 use smallvit::{Error, Result};
 
@@ -95,11 +96,11 @@ pub fn safetensors(header: &[u8]) -> Vec<u8> {
 /// What a user gets who asks for this data set, as `csv:PATH`; pictures are brought to 4 × 4 pixels.
 pub fn load(kind: &str, path: &Path) -> Result<Dataset> {
     let options = LoadOptions {
-        folder_size: 4,
+        square: Square::new(4),
         ..LoadOptions::default()
     };
     let spec = format!("{kind}:{}", path.display()).parse()?;
-    smallvit::data::load(&spec, &options, &mut |_, _| ())
+    smallvit::data::load(&spec, &options, &mut |_| ())
 }
 
 /// Two small pictures in a folder, for those formats that are lists of pictures.

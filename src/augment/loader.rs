@@ -167,6 +167,7 @@ mod tests {
                 pixels: (0..SAMPLES * 4).map(|i| i as u8).collect(),
             },
             labels: (0..SAMPLES).collect(),
+            ..Split::default()
         }
     }
 

@@ -245,6 +245,7 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
                 .collect(),
         },
         labels: (0..count).map(|i| (i % classes) as u32).collect(),
+        ..Split::default()
     };
     let dataset = Dataset {
         name: "made up".into(),
@@ -252,7 +253,7 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
         train: split(training_images(recipe.train.batch)),
         validation: Some(split(classes)),
         test: Some(split(classes)),
-        skipped: vec![],
+        ..Dataset::default()
     };
     Prepared::new(dataset, recipe)
 }

@@ -14,8 +14,9 @@ use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::{Error, Result};
 
+use super::dataset::{self, DataOptions};
 use super::hints;
-use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::options::{self, RecipeOptions, RunOptions};
 use super::show::draw_patches;
 use super::train::{Job, draw_curves, print_plans, print_results, run_plan, tell_sizes};
 
@@ -65,7 +66,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     // Refused before any work.
     check_precision(recipe.train.precision, &run.device.open()?)?;
-    let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
+    let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
+    dataset::tell_remarks(&dataset);
     let mut prepared = Prepared::new(dataset, &recipe)?;
     if run.dry_run {
         let mut plans = vec![];

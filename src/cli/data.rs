@@ -6,11 +6,13 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 use smallvit::Result;
 use smallvit::data::catalogue::{Entry, Format, Set, Spec};
+use smallvit::data::pictures::{Fit, Square};
 use smallvit::data::statistics::{Statistics, class_counts};
 use smallvit::data::{Dataset, Split, search};
 use smallvit::report::table;
 
-use super::options::CopyOptions;
+use super::dataset::CopyOptions;
+use super::hints;
 use super::output;
 
 /// List, fetch and inspect data sets.
@@ -42,6 +44,9 @@ pub enum Command {
         /// Pixels a side to which pictures are brought.
         #[arg(long, value_name = "N", default_value_t = 72)]
         folder_size: usize,
+        /// How pictures that are not square become so: crop, squash or pad.
+        #[arg(long, default_value_t, value_parser = hints::value::<Fit>)]
+        fit: Fit,
         #[command(flatten)]
         copy: CopyOptions,
         /// Print the numbers as JSON.
@@ -66,11 +71,18 @@ pub fn run(command: Command) -> Result<()> {
         Command::Info {
             spec,
             folder_size,
+            fit,
             copy,
             json,
         } => {
             let set: Spec = spec.parse()?;
-            let dataset = copy.load(&spec, folder_size)?;
+            let dataset = copy.load(
+                &spec,
+                Square {
+                    side: folder_size,
+                    fit,
+                },
+            )?;
             match json {
                 true => output::print(measured(&set, &dataset)),
                 false => info(&set, &dataset),
@@ -143,7 +155,7 @@ fn listed(set: Set, copy: Option<PathBuf>) -> Value {
 
 #[cfg(feature = "download")]
 fn fetch(set: &str, mirror: Option<&str>) -> Result<()> {
-    use super::options::{download_bar, show_download};
+    use super::dataset::{download_bar, show_download};
     use smallvit::Error;
     use smallvit::data::fetch::fetch;
 

@@ -19,7 +19,8 @@ use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 
 use super::classes::Matching;
-use super::options::{DataOptions, DeviceOption, Threads};
+use super::dataset::DataOptions;
+use super::options::{DeviceOption, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
@@ -132,7 +133,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     };
     let recipe = recipe.unwrap_or_default();
-    let dataset = arguments.data.load(&set, info.input[0])?;
+    let dataset = arguments.data.load(&set, info.square())?;
     check_images(&set, &dataset, &info)?;
     let classes = arguments
         .matching

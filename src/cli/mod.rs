@@ -5,6 +5,7 @@ mod bench;
 mod classes;
 mod compare;
 mod data;
+mod dataset;
 mod evaluate;
 mod hints;
 mod import;

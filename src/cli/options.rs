@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use smallvit::data::catalogue::Spec;
-use smallvit::data::{self, Dataset, LoadOptions, search};
 use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::schedule::ScheduleKind;
@@ -17,105 +15,7 @@ use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
 
 use super::hints;
-use super::output::{self, note};
-
-/// Where images come from.
-#[derive(Args, Clone)]
-pub struct DataOptions {
-    /// cifar100, cifar10, fashion-mnist, mnist or sign-digits; or your own: folder:PATH, csv:FILE,
-    /// npz:FILE, tiny-imagenet:PATH, svhn:PATH (`smallvit data list` says what each is).
-    #[arg(long, value_name = "SET")]
-    pub data: Option<String>,
-    #[command(flatten)]
-    pub copy: CopyOptions,
-}
-
-impl DataOptions {
-    /// As [`CopyOptions::load`].
-    pub fn load(&self, set: &str, folder_size: usize) -> Result<Dataset> {
-        self.copy.load(set, folder_size)
-    }
-}
-
-/// Where a data set's copy lies, and what is done about one that is not there or not whole.
-#[derive(Args, Clone)]
-pub struct CopyOptions {
-    /// Where a copy of the data set lies; otherwise it is looked for and fetched.
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Refuse pictures of which one does not decode, instead of passing over it.
-    #[arg(long)]
-    pub strict: bool,
-    /// Never download.
-    #[arg(long)]
-    pub offline: bool,
-}
-
-impl CopyOptions {
-    /// Loads a data set; pictures in files of their own are brought to `folder_size` pixels a side.
-    pub fn load(&self, set: &str, folder_size: usize) -> Result<Dataset> {
-        let spec: Spec = set.parse()?;
-        let options = LoadOptions {
-            data_dir: self.data_dir.clone(),
-            folder_size,
-            strict: self.strict,
-            may_fetch: !self.offline,
-            mirror: None,
-        };
-        let bar = download_bar();
-        let loaded = data::load(&spec, &options, &mut |done, total| {
-            show_download(&bar, set, done, total);
-        });
-        let dataset = loaded.map_err(|error| match &spec {
-            Spec::Named(set) if search::locate(*set, self.data_dir.as_deref()).is_none() => {
-                hints::and(error, self.where_from())
-            }
-            _ => error,
-        })?;
-        bar.finish_and_clear();
-        for skipped in dataset.skipped.iter().take(5) {
-            note!("passed over {skipped}");
-        }
-        if !dataset.skipped.is_empty() {
-            note!(
-                "passed over {} files in all; --strict refuses such a folder",
-                dataset.skipped.len()
-            );
-        }
-        Ok(dataset)
-    }
-
-    /// Which flags bear on a copy that was not found.
-    fn where_from(&self) -> &'static str {
-        match (&self.data_dir, self.offline) {
-            (Some(_), _) => "give another --data-dir, or leave it out",
-            (None, true) if cfg!(feature = "download") => {
-                "leave --offline out, or give --data-dir DIR"
-            }
-            (None, _) => "--data-dir DIR names the folder of a copy",
-        }
-    }
-}
-
-/// A bar for bytes that come in.
-pub fn download_bar() -> ProgressBar {
-    let style = "{msg} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} ETA {eta}";
-    let target = match output::is_live() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    ProgressBar::with_draw_target(None, target)
-        .with_style(ProgressStyle::with_template(style).expect("the template is well-formed"))
-}
-
-/// Moves the bar.
-pub fn show_download(bar: &ProgressBar, file: &str, done: u64, total: Option<u64>) {
-    bar.set_message(file.to_owned());
-    if let Some(total) = total {
-        bar.set_length(total);
-    }
-    bar.set_position(done);
-}
+use super::output::note;
 
 /// Which recipe, with which changes.
 #[derive(Args, Clone)]
@@ -423,12 +323,4 @@ pub fn stop_flag() -> Arc<AtomicBool> {
         note!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
     }
     flag
-}
-
-/// Pixels a side to which a folder's images are brought.
-pub fn folder_size(recipe: &Recipe) -> usize {
-    match recipe.data.folder_size {
-        0 => recipe.model.image_size(),
-        size => size,
-    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use rayon::prelude::*;
 use serde_json::{Value, json};
-use smallvit::data::folder;
+use smallvit::data::{folder, pictures};
 use smallvit::models::file::{self, ModelInfo};
 use smallvit::report::table;
 use smallvit::train::metrics::probabilities;
@@ -97,12 +97,11 @@ fn read(path: &Path, info: &ModelInfo) -> Result<Vec<f32>> {
         let remedy = "name the pictures themselves, for example FOLDER/*/*.png";
         return Err(refuse("there is no picture in this folder".into(), remedy));
     }
-    let [height, _, channels] = info.input;
-    let image = folder::decode(path, height as u32).map_err(|error| {
+    let image = pictures::decode(path, info.square()).map_err(|error| {
         let problem = format!("this cannot be read as a picture ({error})");
         refuse(problem, "give a picture file")
     })?;
-    let pixels = match channels {
+    let pixels = match info.input[2] {
         // ITU-R BT.601's luma, as the image crate's own conversion.
         1 => image::DynamicImage::ImageRgb8(image)
             .into_luma8()

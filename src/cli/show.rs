@@ -17,7 +17,8 @@ use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
-use super::options::{self, DataOptions, RecipeOptions};
+use super::dataset::{self, DataOptions};
+use super::options::RecipeOptions;
 use super::output;
 
 /// Draw what the program does to images and learning rates.
@@ -78,9 +79,7 @@ pub fn run(command: Command) -> Result<()> {
 impl Shown {
     fn load(&self) -> Result<(Recipe, Dataset)> {
         let recipe = self.recipe.load(self.data.data.as_deref())?;
-        let dataset = self
-            .data
-            .load(&recipe.data.set, options::folder_size(&recipe))?;
+        let dataset = self.data.load(&recipe.data.set, dataset::square(&recipe))?;
         Ok((recipe, dataset))
     }
 
@@ -234,7 +233,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
     let steps_per_epoch = match arguments.steps_per_epoch {
         Some(steps) => steps.max(1),
         None => {
-            let size = options::folder_size(&recipe);
+            let size = dataset::square(&recipe);
             let dataset = arguments.data.load(&recipe.data.set, size)?;
             let prepared = Prepared::new(dataset, &recipe)?;
             prepared.train.samples.len().div_ceil(recipe.train.batch) as u64

@@ -20,8 +20,9 @@ use smallvit::train::run::{self, Run};
 use smallvit::train::state::Counters;
 use smallvit::{Error, Result};
 
+use super::dataset::{self, DataOptions};
 use super::hints;
-use super::options::{self, DataOptions, RecipeOptions, RunOptions};
+use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
 use super::progress::Progress;
 
@@ -92,7 +93,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     // Refused before any work.
     check_precision(recipe.train.precision, &run.device.open()?)?;
-    let dataset = data.load(&recipe.data.set, options::folder_size(&recipe))?;
+    let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
+    dataset::tell_remarks(&dataset);
     let prepared = Prepared::new(dataset, &recipe)?;
     if run.dry_run {
         let plan = run_plan(&recipe, &prepared, &run)?;

@@ -245,7 +245,11 @@ pub(super) fn split(images: Images, labels: &[i64], place: &str) -> Result<Split
     };
     let labels: Result<Vec<u32>> = labels.iter().enumerate().map(class).collect();
     let labels = labels?;
-    Ok(Split { images, labels })
+    Ok(Split {
+        images,
+        labels,
+        ..Split::default()
+    })
 }
 
 #[cfg(test)]

@@ -168,7 +168,7 @@ pub fn read(set: Cifar, layout: Layout, path: &Path) -> Result<Dataset> {
         train,
         validation: None,
         test: Some(test),
-        skipped: Vec::new(),
+        ..Dataset::default()
     })
 }
 

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use ::csv::{Position, ReaderBuilder, StringRecord, Trim};
 
 use super::listed::{List, Lists};
+use super::pictures::{Decoded, Square};
 use super::{Dataset, files};
 use crate::error::{Error, Result};
 
@@ -54,16 +55,15 @@ const SPLITS: [&[&str]; 3] = [
 /// How many lines a message names.
 const NAMED: usize = 3;
 
-/// Reads all pictures that the file names, each brought to `size`×`size` as
-/// [`folder::read`](super::folder::read) does. A picture that cannot be decoded is passed over, or
-/// with `strict` refused.
+/// Reads all pictures that the file names, each brought to the square. A picture that cannot be decoded
+/// is passed over.
 ///
 /// # Errors
 /// [`Error::Data`], with the line, for a file without such columns or rows, for a row of other
 /// columns, without a label, with a word that is no split, with a picture that is not there or was
 /// named before, or with a class that is not among those to train on; for fewer than two classes;
-/// and as [`folder::read`](super::folder::read). [`Error::Io`] for a file that cannot be read.
-pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
+/// and as [`pictures::read`](super::pictures::read). [`Error::Io`] for a file that cannot be read.
+pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
     let rows = rows(path)?;
     refuse_repeated(path, &rows)?;
     refuse_missing(path, &rows)?;
@@ -95,7 +95,7 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
         validation,
         test,
     };
-    lists.read(size, strict)
+    lists.read(square, decoded)
 }
 
 /// One picture.
@@ -269,6 +269,14 @@ mod tests {
     use std::fs;
 
     /// A folder with pictures of the values 0 to 5, and a CSV file.
+    fn read(path: &Path, side: usize, strict: bool) -> Result<Dataset> {
+        let data = super::read(path, Square::new(side), &mut |_, _| ())?;
+        if strict {
+            data.refuse_skipped()?;
+        }
+        Ok(data)
+    }
+
     fn folder(csv: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         for value in 0..6u8 {

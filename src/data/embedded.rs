@@ -29,7 +29,7 @@ pub fn sign_digits() -> Result<Dataset> {
         train,
         validation: None,
         test: Some(test),
-        skipped: Vec::new(),
+        ..Dataset::default()
     })
 }
 
@@ -64,6 +64,7 @@ fn unfold(png: &[u8], labels: &str) -> Result<Split> {
             pixels,
         },
         labels,
+        ..Split::default()
     })
 }
 

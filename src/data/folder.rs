@@ -1,4 +1,4 @@
-//! A folder of class folders of PNG and JPEG images.
+//! A folder of class folders of pictures.
 //!
 //! ```text
 //! PATH/cat/1.png               PATH/train/cat/1.png
@@ -6,55 +6,83 @@
 //!                              PATH/test/dog/9.jpg      (optional)
 //! ```
 //!
-//! Classes and files are taken in the order of their names, so that the result does not depend on
-//! the file system. Hidden files are ignored; whatever else is passed over is reported in
-//! [`Dataset::skipped`].
+//! `train`, `val` and `test` may be written in capitals. A class's pictures may lie in folders of
+//! their own, `cat/2023/1.png`. Classes and files are taken in the order of their names, so that the
+//! result does not depend on the file system. Files that begin with a dot, and what systems put
+//! into folders by themselves, are no part of it; nor is what is no picture by its name. Pictures
+//! that are passed over are reported in [`Dataset::skipped`].
 
+use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use image::imageops::{self, FilterType};
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits, RgbImage};
-
-use super::{Dataset, Images, Split};
+use super::pictures::{self, Decoded, Skipped, Square};
+use super::statistics::class_counts;
+use super::{Dataset, Split};
 use crate::error::{Error, Result};
 
+const TRAIN: [&str; 2] = ["train", "training"];
 const VALIDATION: [&str; 3] = ["val", "validation", "valid"];
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
-const LAYOUT: &str =
-    "expected PATH/CLASS/*.png (or .jpg), or PATH/train/CLASS/*.png with val and test beside train";
+const TEST: [&str; 2] = ["test", "testing"];
 
-/// Reads all images below `path` as RGB, each brought to `size`×`size`: the largest centred square,
-/// resized with an anti-aliased bicubic filter (an image of that size already is left as it is).
-/// EXIF orientation is respected, transparency laid over white, grey made RGB. An image that cannot
-/// be decoded is passed over, or with `strict` refused.
+/// Endings of what is read.
+const READ: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif"];
+
+/// Endings of pictures that are not.
+const NOT_READ: [&str; 9] = [
+    "tif", "tiff", "heic", "heif", "avif", "jxl", "svg", "tga", "psd",
+];
+
+/// What systems and unpackers leave in folders.
+const LITTER: [&str; 6] = [
+    "__macosx",
+    "thumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    "@eadir",
+];
+
+/// Folders in folders that are looked into.
+const DEEPEST: usize = 32;
+
+const LAYOUT: &str = "expected PATH/CLASS/*.png (or .jpg, .webp, .bmp, .gif), or \
+                      PATH/train/CLASS/*.png with val and test beside train; a table of files and \
+                      classes is read as csv:FILE";
+
+/// Reads all pictures below `path`, each brought to the square. One that cannot be decoded is passed
+/// over, as is a picture beside the class folders, and one of a format that is not read.
 ///
 /// # Errors
 /// [`Error::Data`] for a folder that is missing, empty or not laid out as above, for fewer than two
-/// classes, for a class without a usable image to train on, for a class to validate or test on
-/// that is not among those to train on, and with `strict` for the first image that cannot be
-/// decoded; [`Error::Recipe`] for a `size` outside 1..=4096; [`Error::Io`] for a folder that cannot
-/// be listed.
-pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
-    let mut reader = Reader::new(size, strict)?;
+/// classes, for a class without a usable picture to train on, and for a class to validate or test
+/// on that is not among those to train on; [`Error::Recipe`] for a square that cannot be; [`Error::Io`] for a folder that cannot be listed.
+pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
     if !path.is_dir() {
-        let problem = match path.exists() {
-            true => "this is no folder",
-            false => "there is no such folder",
-        };
-        return Err(Error::data(path.display(), problem, "check the path"));
+        return Err(no_folder(path));
     }
-    // A class may be called "train"; a folder of class folders may not be a class.
-    let train_folder = path.join("train");
-    let has_splits = train_folder.is_dir() && !list(&train_folder)?.folders.is_empty();
-    let (train_folder, others) = match has_splits {
-        true => (
-            train_folder,
-            [validation_folder(path)?, sub_folder(path, "test")],
-        ),
-        false => (path.to_path_buf(), [None, None]),
+    let all = list(path)?;
+    let mut reader = Reader {
+        square,
+        decoded,
+        skipped: Vec::new(),
+    };
+    let [train, validation, test] = splits(path, &all)?;
+    let mut notes = vec![];
+    let (train_folder, others) = match train {
+        Some(train) => {
+            reader.beside(&all);
+            let used = [Some(&train), validation.as_ref(), test.as_ref()];
+            let is_used = |name: &String| used.iter().flatten().any(|used| used.ends_with(name));
+            for name in all.folders.iter().filter(|name| !is_used(name)) {
+                notes.push(format!(
+                    "{} is no split, and is passed over",
+                    path.join(name).display()
+                ));
+            }
+            (train, [validation, test])
+        }
+        None => (path.to_path_buf(), [None, None]),
     };
     let classes = classes(&train_folder)?;
     let train = reader.read_split(&train_folder, &classes, true)?;
@@ -67,7 +95,61 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
         classes,
         train,
         skipped: reader.skipped,
+        notes,
     })
+}
+
+fn no_folder(path: &Path) -> Error {
+    let ending = ending(path);
+    let (problem, remedy) = match path.is_file() {
+        true if matches!(&*ending, "zip" | "gz" | "tgz" | "tar" | "7z" | "rar") => (
+            "this is an archive, not a folder",
+            "unpack it, and name the folder that comes out",
+        ),
+        true if ending == "csv" => ("this is no folder", "a table is read as csv:FILE"),
+        true if ending == "npz" => ("this is no folder", "arrays are read as npz:FILE"),
+        true => ("this is no folder", "check the path"),
+        false => ("there is no such folder", "check the path"),
+    };
+    Error::data(path.display(), problem, remedy)
+}
+
+/// The folders of the splits, where there are folders to train, validate and test on.
+fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
+    let mut found = [&TRAIN[..], &VALIDATION, &TEST].map(|names| {
+        let is_it = |folder: &&String| names.contains(&&*folder.to_lowercase());
+        all.folders.iter().filter(is_it).collect::<Vec<_>>()
+    });
+    // A class may be called "train"; a folder of class folders may not be a class.
+    for folders in &mut found {
+        let mut kept = vec![];
+        for folder in folders.drain(..) {
+            if !list(&path.join(folder))?.folders.is_empty() {
+                kept.push(folder);
+            }
+        }
+        *folders = kept;
+    }
+    for folders in &found {
+        if let [first, second, ..] = folders[..] {
+            return Err(Error::data(
+                path.join(second).display(),
+                format!("{first:?} is there, too: which of them is it?"),
+                "rename or remove one of them",
+            ));
+        }
+    }
+    let [train, validation, test] = found.map(|folders| folders.first().map(|f| path.join(f)));
+    if train.is_none()
+        && let Some(other) = validation.as_ref().or(test.as_ref())
+    {
+        return Err(Error::data(
+            path.display(),
+            format!("there is no folder `train` beside {}", other.display()),
+            LAYOUT,
+        ));
+    }
+    Ok([train, validation, test])
 }
 
 /// The pictures that lie in a folder, by the endings of their names; sorted.
@@ -75,107 +157,124 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be listed.
 pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(list(folder)?.images)
-}
-
-fn sub_folder(path: &Path, name: &str) -> Option<PathBuf> {
-    let folder = path.join(name);
-    folder.is_dir().then_some(folder)
-}
-
-fn validation_folder(path: &Path) -> Result<Option<PathBuf>> {
-    let mut found = VALIDATION.iter().filter_map(|name| sub_folder(path, name));
-    let first = found.next();
-    if let (Some(first), Some(second)) = (&first, found.next()) {
-        return Err(Error::data(
-            second.display(),
-            format!(
-                "{} is there, too: which is to validate on?",
-                first.display()
-            ),
-            "rename or remove one of them",
-        ));
-    }
-    Ok(first)
+    Ok(list(folder)?.pictures)
 }
 
 /// The names of a split's class folders, sorted.
 fn classes(folder: &Path) -> Result<Vec<String>> {
-    let names = list(folder)?.folders;
-    let problem = match names.len() {
-        0 => "there is no class folder in it".to_owned(),
-        1 => format!(
-            "there is only one class, {:?}: nothing to tell apart",
-            names[0]
+    let listing = list(folder)?;
+    let names = listing.folders;
+    let (problem, remedy) = match &names[..] {
+        [] if listing.pictures.is_empty() => (
+            "there is no class folder in it".to_owned(),
+            LAYOUT.to_owned(),
         ),
+        [] => (
+            "there are pictures in it, but no folder of a class".to_owned(),
+            format!("put the pictures of each class into a folder of its own: {LAYOUT}"),
+        ),
+        [one] => {
+            let inner = folder.join(one);
+            let hint = match list(&inner)?.folders.len() {
+                0 | 1 => LAYOUT.to_owned(),
+                _ => format!("did you mean folder:{}?", inner.display()),
+            };
+            (
+                format!("there is only one class, {one:?}: nothing to tell apart"),
+                hint,
+            )
+        }
         _ => return Ok(names),
     };
-    Err(Error::data(folder.display(), problem, LAYOUT))
+    Err(Error::data(folder.display(), problem, remedy))
 }
 
-/// A folder's entries that are not hidden, sorted by name.
+/// A folder's entries that are of account, sorted by name.
+#[derive(Default)]
 struct Listing {
     folders: Vec<String>,
-    images: Vec<PathBuf>,
-    /// How many other files there are.
-    others: usize,
+    /// Pictures that are read.
+    pictures: Vec<PathBuf>,
+    /// Pictures of other formats.
+    unread: Vec<PathBuf>,
 }
 
 fn list(folder: &Path) -> Result<Listing> {
-    let mut listing = Listing {
-        folders: Vec::new(),
-        images: Vec::new(),
-        others: 0,
-    };
+    let mut listing = Listing::default();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let path = entry.map_err(Error::io("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.starts_with('.') {
+        if name.starts_with('.') || LITTER.contains(&&*name.to_lowercase()) {
             continue;
         }
-        let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+        let ending = ending(&path);
         if path.is_dir() {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 let problem = "the folder's name is not UTF-8";
                 return Err(Error::data(path.display(), problem, "rename it"));
             };
             listing.folders.push(name.to_owned());
-        } else if EXTENSIONS.iter().any(|&known| extension == known) {
-            listing.images.push(path);
-        } else {
-            listing.others += 1;
+        } else if READ.contains(&&*ending) {
+            listing.pictures.push(path);
+        } else if NOT_READ.contains(&&*ending) {
+            listing.unread.push(path);
         }
     }
     listing.folders.sort_unstable();
-    listing.images.sort_unstable();
+    listing.pictures.sort_unstable();
+    listing.unread.sort_unstable();
     Ok(listing)
 }
 
-/// Decodes pictures, and remembers those that were passed over.
-pub(super) struct Reader {
-    size: u32,
-    strict: bool,
-    pub skipped: Vec<String>,
+/// What a file's name ends in, in small letters.
+fn ending(path: &Path) -> String {
+    let ending = path.extension().unwrap_or_default();
+    ending.to_string_lossy().to_lowercase()
 }
 
-impl Reader {
-    pub fn new(size: usize, strict: bool) -> Result<Self> {
-        if !(1..=4096).contains(&size) {
-            let problem = format!("images cannot be brought to {size}×{size} pixels");
-            return Err(Error::recipe(
-                "image size",
-                problem,
-                "use a size from 1 to 4096",
-            ));
+/// All pictures in a folder and in those in it, each folder once, whatever links lead to it.
+fn list_deep(folder: &Path) -> Result<Listing> {
+    fn add(
+        folder: &Path,
+        depth: usize,
+        seen: &mut HashSet<PathBuf>,
+        to: &mut Listing,
+    ) -> Result<()> {
+        let own = fs::canonicalize(folder).map_err(Error::io("list", folder))?;
+        if depth > DEEPEST || !seen.insert(own) {
+            return Ok(());
         }
-        Ok(Self {
-            size: size as u32,
-            strict,
-            skipped: Vec::new(),
-        })
+        let listing = list(folder)?;
+        to.pictures.extend(listing.pictures);
+        to.unread.extend(listing.unread);
+        for name in listing.folders {
+            add(&folder.join(name), depth + 1, seen, to)?;
+        }
+        Ok(())
+    }
+    let mut all = Listing::default();
+    add(folder, 0, &mut HashSet::new(), &mut all)?;
+    Ok(all)
+}
+
+struct Reader<'a, 'b> {
+    square: Square,
+    decoded: &'a mut Decoded<'b>,
+    skipped: Vec<Skipped>,
+}
+
+impl Reader<'_, '_> {
+    /// Pictures that lie where none is looked for.
+    fn beside(&mut self, listing: &Listing) {
+        let all = listing.pictures.iter().chain(&listing.unread);
+        let skip = |path: &PathBuf| Skipped {
+            path: path.clone(),
+            reason: "it lies beside the folders, and in none of a class".into(),
+        };
+        self.skipped.extend(all.map(skip));
     }
 
-    /// All images of one split. To train on, every class must have one.
+    /// All pictures of one split. To train on, every class must have one.
     fn read_split(&mut self, folder: &Path, classes: &[String], train: bool) -> Result<Split> {
         let listing = list(folder)?;
         let unknown = listing.folders.iter().find(|name| !classes.contains(name));
@@ -189,164 +288,56 @@ impl Reader {
                 "rename the folder as in train, or remove it",
             ));
         }
-        let mut others = listing.others + listing.images.len();
+        self.beside(&listing);
         let mut files = Vec::new();
         for (label, class) in (0u32..).zip(classes) {
             let class_folder = folder.join(class);
             if !class_folder.is_dir() {
                 continue;
             }
-            let listing = list(&class_folder)?;
-            if listing.images.is_empty() && train {
-                let problem = match listing.folders.is_empty() {
-                    true => "this class has no .png or .jpg image",
-                    false => "this class has no image of its own, only folders",
-                };
+            let listing = list_deep(&class_folder)?;
+            if listing.pictures.is_empty() && train {
+                let problem = "there is no picture of this class";
                 return Err(Error::data(class_folder.display(), problem, LAYOUT));
             }
-            others += listing.others + listing.folders.len();
-            files.extend(listing.images.into_iter().map(|path| (label, path)));
+            let unread = listing.unread.into_iter().map(|path| Skipped {
+                path,
+                reason: "pictures of this format are not read".into(),
+            });
+            self.skipped.extend(unread);
+            files.extend(listing.pictures.into_iter().map(|path| (label, path)));
         }
-        if others > 0 {
-            let folder = folder.display();
-            self.skipped.push(format!(
-                "{others} other file(s) or folder(s) in {folder}: not a class's .png or .jpg"
-            ));
-        }
-        let split = self.decode_all(&files)?;
+        let (split, skipped) = pictures::read(&files, self.square, self.decoded)?;
+        let first = skipped.first().map(Skipped::to_string);
+        self.skipped.extend(skipped);
+        let damaged = |place: PathBuf, problem: &str| {
+            let first = first
+                .as_deref()
+                .map_or(String::new(), |first| format!(" ({first})"));
+            Err(Error::data(
+                place.display(),
+                format!("{problem}{first}"),
+                "replace the damaged files, or remove the folder",
+            ))
+        };
         if split.is_empty() {
-            let problem = "there is no image in it that can be used";
-            return Err(Error::data(folder.display(), problem, LAYOUT));
+            return damaged(folder.to_path_buf(), "no picture in it can be decoded");
         }
         if train {
-            let counts = super::statistics::class_counts(&split.labels, classes.len());
+            let counts = class_counts(&split.labels, classes.len());
             if let Some(empty) = counts.iter().position(|&count| count == 0) {
-                return Err(Error::data(
-                    folder.join(&classes[empty]).display(),
-                    "no image of this class can be decoded",
-                    "replace the damaged files, or remove the folder",
-                ));
+                let place = folder.join(&classes[empty]);
+                return damaged(place, "no picture of this class can be decoded");
             }
         }
         Ok(split)
     }
-
-    /// Decodes on all cores, each thread a run of neighbouring files, so that order is kept.
-    pub fn decode_all(&mut self, files: &[(u32, PathBuf)]) -> Result<Split> {
-        let size = self.size;
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let run = files.len().div_ceil(threads).max(1);
-        let decoded: Vec<_> = thread::scope(|scope| {
-            let workers: Vec<_> = files
-                .chunks(run)
-                .map(|files| {
-                    scope.spawn(move || {
-                        let decode = |(_, path): &(u32, PathBuf)| decode(path, size);
-                        files.iter().map(decode).collect::<Vec<_>>()
-                    })
-                })
-                .collect();
-            let join = |worker: thread::ScopedJoinHandle<'_, Vec<ImageResult<RgbImage>>>| {
-                worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            };
-            workers.into_iter().flat_map(join).collect()
-        });
-        let side = size as usize;
-        let mut split = Split {
-            images: Images {
-                height: side,
-                width: side,
-                channels: 3,
-                pixels: Vec::with_capacity(files.len() * side * side * 3),
-            },
-            labels: Vec::with_capacity(files.len()),
-        };
-        for ((label, path), image) in files.iter().zip(decoded) {
-            match image {
-                Ok(image) => {
-                    split.images.pixels.extend_from_slice(&image);
-                    split.labels.push(*label);
-                }
-                Err(error) if self.strict => {
-                    let problem = format!("this image cannot be decoded: {error}");
-                    let remedy = "replace or remove it, or allow damaged images to be passed over";
-                    return Err(Error::data(path.display(), problem, remedy));
-                }
-                Err(error) => self.skipped.push(format!("{}: {error}", path.display())),
-            }
-        }
-        Ok(split)
-    }
-}
-
-/// One PNG or JPEG file → `size`×`size` RGB, as [`read`] does with each image.
-///
-/// # Errors
-/// When the file cannot be read, is no PNG or JPEG, ends too early, or claims more pixels than fit
-/// in 512 MiB.
-pub fn decode(path: &Path, size: u32) -> ImageResult<RgbImage> {
-    let bytes = fs::read(path)?;
-    // Many a .jpg is a PNG: the content counts. The reader's limits refuse decompression bombs.
-    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format()?;
-    if reader.format() == Some(ImageFormat::Jpeg) && is_cut_short(&bytes) {
-        let error = "the image ends before its last row";
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, error).into());
-    }
-    let mut decoder = reader.into_decoder()?;
-    Limits::default().reserve(decoder.total_bytes())?;
-    let orientation = decoder.orientation()?;
-    let mut image = DynamicImage::from_decoder(decoder)?;
-    image.apply_orientation(orientation);
-    // Cut before resizing: an image a pixel high and very wide would be resized to a huge one.
-    let side = image.width().min(image.height());
-    let (left, top) = ((image.width() - side) / 2, (image.height() - side) / 2);
-    let image = over_white(image.crop_imm(left, top, side, side));
-    if side == size {
-        return Ok(image);
-    }
-    Ok(imageops::resize(&image, size, size, FilterType::CatmullRom))
-}
-
-/// Whether a JPEG lacks its end. The decoder would fill what is missing with grey and say nothing.
-fn is_cut_short(jpeg: &[u8]) -> bool {
-    const START_OF_SCAN: u8 = 0xda;
-    // Segments, after the two bytes that start the file: 0xff, kind, length (with its own two
-    // bytes), content. A thumbnail with an end of its own lies inside of one.
-    let mut rest = &jpeg[jpeg.len().min(2)..];
-    while let [0xff, kind, high, low, ..] = *rest {
-        if kind == START_OF_SCAN {
-            // In what follows the byte 0xff stands only before a marker or a zero.
-            return !rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
-        }
-        let skip = match kind {
-            0xff => 1,
-            _ => 2 + usize::from(u16::from_be_bytes([high, low])),
-        };
-        rest = rest.get(skip..).unwrap_or_default();
-    }
-    // Not even a scan, or no JPEG: the decoder says it better.
-    false
-}
-
-fn over_white(image: DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.into_rgb8();
-    }
-    let rgba = image.into_rgba8();
-    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let [red, green, blue, alpha] = from.0.map(u32::from);
-        to.0 = [red, green, blue].map(|c| ((c * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
-    }
-    rgb
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{GrayImage, Luma, LumaA, Rgb, RgbaImage};
+    use image::{DynamicImage, GrayImage, Luma, LumaA, Rgb, RgbImage, RgbaImage};
 
     fn rgb(width: u32, height: u32) -> RgbImage {
         RgbImage::from_fn(width, height, |x, y| {
@@ -382,8 +373,12 @@ mod tests {
         ])
     }
 
+    fn read_at(path: &Path, side: usize) -> Result<Dataset> {
+        read(path, Square::new(side), &mut |_, _| ())
+    }
+
     fn problem(folder: &tempfile::TempDir) -> String {
-        let error = read(folder.path(), 8, false).unwrap_err();
+        let error = read_at(folder.path(), 8).unwrap_err();
         assert!(!error.remedy().is_empty());
         error.to_string()
     }
@@ -393,7 +388,7 @@ mod tests {
         let folder = flat();
         fs::write(folder.path().join("dog/notes.txt"), "hello").unwrap();
         fs::write(folder.path().join("README.md"), "hello").unwrap();
-        let data = read(folder.path(), 8, true).unwrap();
+        let data = read_at(folder.path(), 8).unwrap();
         data.check().unwrap();
         assert_eq!(data.name, format!("folder:{}", folder.path().display()));
         assert_eq!(data.classes, ["cat", "dog"]);
@@ -401,8 +396,8 @@ mod tests {
         assert_eq!((data.validation, data.test), (None, None));
         // An image of the right size comes through untouched, and in the order of names.
         assert_eq!(data.train.images.image(2), &rgb(8, 8).as_raw()[..]);
-        assert_eq!(data.skipped.len(), 1);
-        assert!(data.skipped[0].starts_with("2 other"), "{:?}", data.skipped);
+        // What is no picture is no picture passed over.
+        assert_eq!(data.skipped, []);
     }
 
     #[test]
@@ -417,7 +412,7 @@ mod tests {
                 ("test/b/1.png", image()),
                 ("test/a/1.png", image()),
             ]);
-            let data = read(folder.path(), 4, true).unwrap();
+            let data = read_at(folder.path(), 4).unwrap();
             data.check().unwrap();
             assert_eq!(data.train.labels, [0, 1, 2]);
             assert_eq!(data.validation.unwrap().labels, [2]);
@@ -433,10 +428,7 @@ mod tests {
     fn a_class_may_be_called_train() {
         let image = || DynamicImage::from(rgb(8, 8));
         let folder = folder(&[("car/1.png", image()), ("train/1.png", image())]);
-        assert_eq!(
-            read(folder.path(), 8, true).unwrap().classes,
-            ["car", "train"]
-        );
+        assert_eq!(read_at(folder.path(), 8).unwrap().classes, ["car", "train"]);
     }
 
     #[test]
@@ -452,7 +444,7 @@ mod tests {
             ("a/1.png", rgb(30, 20).into()),
             ("b/1.png", rgb(4, 4).into()),
         ]);
-        let data = read(folder.path(), 4, true).unwrap();
+        let data = read_at(folder.path(), 4).unwrap();
         for (&got, expected) in data.train.images.image(0).iter().zip(PILLOW) {
             assert!(
                 got.abs_diff(expected) <= 1,
@@ -477,7 +469,7 @@ mod tests {
             ("b/4.png", DynamicImage::ImageRgb16(deep)),
             ("b/5.jpeg", grey.into()),
         ]);
-        let data = read(folder.path(), 4, true).unwrap();
+        let data = read_at(folder.path(), 4).unwrap();
         let image = |number| &data.train.images.image(number)[..12];
         assert_eq!(image(0), [77; 12]);
         // 51/255 is a fifth: 10/5 + 255·4/5 = 206.
@@ -501,7 +493,7 @@ mod tests {
         let plain = fs::read(&path).unwrap();
         let exif = b"\xff\xe1\x00\x22Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0";
         fs::write(&path, [&plain[..2], exif, &plain[2..]].concat()).unwrap();
-        let data = read(folder.path(), 32, true).unwrap();
+        let data = read_at(folder.path(), 32).unwrap();
         let pixels = |image| data.train.images.image(image).as_chunks::<3>().0;
         let turned: Vec<_> = pixels(1).iter().rev().copied().collect();
         assert_eq!(pixels(0), turned);
@@ -514,17 +506,18 @@ mod tests {
         let whole = fs::read(folder.path().join("dog/a.png")).unwrap();
         fs::write(&damaged, &whole[..whole.len() / 2]).unwrap();
         fs::write(folder.path().join("dog/d.jpg"), "no image").unwrap();
-        let data = read(folder.path(), 8, false).unwrap();
+        let data = read_at(folder.path(), 8).unwrap();
         assert_eq!(data.train.labels, [0, 1, 1]);
         assert_eq!(data.skipped.len(), 2);
-        assert!(data.skipped[0].starts_with(&damaged.display().to_string()));
-        let error = read(folder.path(), 8, true).unwrap_err().to_string();
-        assert!(error.starts_with(&damaged.display().to_string()), "{error}");
+        assert_eq!(data.skipped[0].path, damaged);
+        let error = data.refuse_skipped().unwrap_err().to_string();
+        assert!(error.contains("2 pictures cannot be used"), "{error}");
+        assert!(error.contains(&damaged.display().to_string()), "{error}");
 
         fs::write(folder.path().join("cat/z.jpg"), "no image").unwrap();
         let error = problem(&folder);
         assert!(
-            error.contains("cat: no image of this class can be"),
+            error.contains("cat: no picture of this class can be"),
             "{error}"
         );
     }
@@ -542,7 +535,7 @@ mod tests {
             }
             fs::write(folder.path().join(format!("cat/{number}.jpg")), bytes).unwrap();
         }
-        let data = read(folder.path(), 8, false).unwrap();
+        let data = read_at(folder.path(), 8).unwrap();
         assert_eq!(data.train.labels, [0, 0, 0, 1, 1]);
         assert_eq!(data.skipped.len(), 6);
     }
@@ -559,10 +552,10 @@ mod tests {
         crc.update(&png[12..29]);
         png[29..33].copy_from_slice(&crc.sum().to_be_bytes());
         fs::write(&path, png).unwrap();
-        let data = read(folder.path(), 8, false).unwrap();
+        let data = read_at(folder.path(), 8).unwrap();
         assert_eq!(data.train.len(), 3);
         assert!(
-            data.skipped[0].to_lowercase().contains("limit") || data.skipped[0].contains("emory"),
+            data.skipped[0].reason.contains("limit"),
             "{:?}",
             data.skipped
         );
@@ -572,7 +565,7 @@ mod tests {
     fn folders_that_are_no_data_set_are_refused() {
         let empty = tempfile::tempdir().unwrap();
         assert!(problem(&empty).contains("there is no class folder in it"));
-        let missing = read(&empty.path().join("nowhere"), 8, false).unwrap_err();
+        let missing = read_at(&empty.path().join("nowhere"), 8).unwrap_err();
         assert!(
             missing
                 .to_string()
@@ -583,16 +576,119 @@ mod tests {
         assert!(problem(&one).contains("only one class, \"cat\""));
         let hollow = folder(&[("cat/1.png", image()), ("dog/1.png", image())]);
         fs::remove_file(hollow.path().join("dog/1.png")).unwrap();
-        assert!(problem(&hollow).contains("dog: this class has no .png"));
-        let nested = folder(&[("cat/1.png", image()), ("dog/big/1.png", image())]);
-        assert!(problem(&nested).contains("only folders"));
+        assert!(problem(&hollow).contains("dog: there is no picture of this class"));
         let twice = folder(&[
             ("train/a/1.png", image()),
             ("train/b/1.png", image()),
             ("val/a/1.png", image()),
             ("valid/a/1.png", image()),
         ]);
-        assert!(problem(&twice).contains("which is to validate on"));
-        assert!(read(one.path(), 0, false).is_err());
+        assert!(problem(&twice).contains("which of them is it?"));
+        assert!(read_at(one.path(), 0).is_err());
+    }
+
+    #[test]
+    fn pictures_in_deeper_folders_are_of_their_class() {
+        let image = || DynamicImage::from(rgb(8, 8));
+        let folder = folder(&[
+            ("cat/1.png", image()),
+            ("dog/2023/may/1.png", image()),
+            ("dog/2022/2.png", image()),
+        ]);
+        let data = read_at(folder.path(), 8).unwrap();
+        assert_eq!(data.train.labels, [0, 1, 1]);
+        assert!(data.train.files[1].ends_with("dog/2022/2.png"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_circles_end() {
+        use std::os::unix::fs::symlink;
+        let image = || DynamicImage::from(rgb(8, 8));
+        let folder = folder(&[("cat/1.png", image()), ("dog/1.png", image())]);
+        symlink("..", folder.path().join("dog/up")).unwrap();
+        symlink("../cat/1.png", folder.path().join("dog/2.png")).unwrap();
+        symlink("3.png", folder.path().join("dog/3.png")).unwrap();
+        let data = read_at(folder.path(), 8).unwrap();
+        // The folder above has the class folders in it once more: each picture once from there.
+        assert_eq!(data.train.labels, [0, 1, 1, 1]);
+        assert_eq!(data.skipped.len(), 1, "{:?}", data.skipped);
+        assert!(data.skipped[0].path.ends_with("dog/3.png"));
+    }
+
+    #[test]
+    fn splits_may_be_written_in_capitals_and_litter_is_none() {
+        let image = || DynamicImage::from(rgb(8, 8));
+        let folder = folder(&[
+            ("Train/a/1.png", image()),
+            ("Train/b/1.png", image()),
+            ("VALID/a/1.png", image()),
+            ("TEST/b/1.png", image()),
+            ("__MACOSX/a/1.png", image()),
+            ("Train/a/.DS_Store.png", image()),
+            ("Train/__MACOSX/1.png", image()),
+            ("extra/a/1.png", image()),
+        ]);
+        for name in ["Thumbs.db", "desktop.ini", ".DS_Store", "Train/b/Thumbs.db"] {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let data = read_at(folder.path(), 8).unwrap();
+        assert_eq!(data.classes, ["a", "b"]);
+        assert_eq!(data.train.len(), 2);
+        assert_eq!(data.validation.unwrap().labels, [0]);
+        assert_eq!(data.test.unwrap().labels, [1]);
+        assert_eq!(data.skipped, []);
+        assert_eq!(data.notes.len(), 1);
+        assert!(
+            data.notes[0].contains("extra is no split"),
+            "{:?}",
+            data.notes
+        );
+        fs::create_dir_all(folder.path().join("train/a")).unwrap();
+        assert!(problem(&folder).contains("which of them is it?"));
+    }
+
+    #[test]
+    fn what_lies_beside_the_classes_is_told_or_refused_with_the_remedy() {
+        let image = || DynamicImage::from(rgb(8, 8));
+        let beside = folder(&[
+            ("cat/1.png", image()),
+            ("dog/1.png", image()),
+            ("3.png", image()),
+        ]);
+        fs::write(beside.path().join("cat/2.tiff"), "II").unwrap();
+        let data = read_at(beside.path(), 8).unwrap();
+        assert_eq!(data.skipped.len(), 2);
+        let error = data.refuse_skipped().unwrap_err().to_string();
+        assert!(error.contains("2 pictures cannot be used"), "{error}");
+        assert!(
+            error.contains("3.png: it lies beside the folders"),
+            "{error}"
+        );
+        assert!(error.contains("2.tiff: pictures of this format"), "{error}");
+
+        let loose = folder(&[("1.png", image()), ("2.png", image())]);
+        let error = read_at(loose.path(), 8).unwrap_err();
+        assert!(
+            error.to_string().contains("no folder of a class"),
+            "{error}"
+        );
+        assert!(error.remedy().contains("csv:FILE"), "{}", error.remedy());
+
+        let wrapped = folder(&[("data/cat/1.png", image()), ("data/dog/1.png", image())]);
+        let error = read_at(wrapped.path(), 8).unwrap_err();
+        let inner = format!(
+            "did you mean folder:{}?",
+            wrapped.path().join("data").display()
+        );
+        assert_eq!(error.remedy(), inner);
+
+        let headless = folder(&[("test/cat/1.png", image()), ("test/dog/1.png", image())]);
+        assert!(problem(&headless).contains("no folder `train` beside"));
+
+        let zip = loose.path().join("pets.ZIP");
+        fs::write(&zip, "PK").unwrap();
+        let error = read_at(&zip, 8).unwrap_err();
+        assert!(error.remedy().contains("unpack it"), "{error}");
     }
 }

@@ -60,6 +60,7 @@ pub fn read(name: &str, classes: &[&str], folder: &Path) -> Result<Dataset> {
                 pixels,
             },
             labels: labels.into_iter().map(u32::from).collect(),
+            ..Split::default()
         })
     };
     Ok(Dataset {
@@ -68,7 +69,7 @@ pub fn read(name: &str, classes: &[&str], folder: &Path) -> Result<Dataset> {
         train: read_split(train_images, train_labels)?,
         validation: None,
         test: Some(read_split(test_images, test_labels)?),
-        skipped: Vec::new(),
+        ..Dataset::default()
     })
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::pictures::{self, Decoded, Square};
 use super::statistics::class_counts;
-use super::{Dataset, Split, folder};
+use super::{Dataset, Split};
 use crate::error::{Error, Result};
 
 /// Pictures, each with its class's number.
@@ -21,13 +22,14 @@ pub(super) struct Lists {
 }
 
 impl Lists {
-    /// Decodes all pictures as [`folder::read`] does; a list without any is no split.
-    pub fn read(self, size: usize, strict: bool) -> Result<Dataset> {
-        let mut reader = folder::Reader::new(size, strict)?;
+    /// Decodes all pictures; a list without any is no split.
+    pub fn read(self, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
+        let mut skipped = vec![];
         let mut read = |split: &str, list: List| match list.is_empty() {
             true => Ok(None),
             false => {
-                let read = reader.decode_all(&list)?;
+                let (read, passed_over) = pictures::read(&list, square, decoded)?;
+                skipped.extend(passed_over);
                 let place = format!("{}, {split} split", self.name);
                 match read.is_empty() {
                     true => Err(none_decodes(place, "image")),
@@ -45,7 +47,8 @@ impl Lists {
             train,
             validation,
             test,
-            skipped: reader.skipped,
+            skipped,
+            notes: vec![],
         })
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::catalogue::{Format, Set, Spec};
 use super::cifar::{self, Cifar};
+use super::pictures::{Decoded, Square};
 use super::search::{self, Found, Layout};
 use super::{Dataset, csv, embedded, folder, idx, npz, svhn, tiny_imagenet};
 use crate::error::{Error, Result};
@@ -11,14 +12,23 @@ use crate::error::{Error, Result};
 /// What is told about a download as it goes on: bytes done, and bytes in all where that is known.
 pub type Progress<'a> = dyn FnMut(u64, Option<u64>) + 'a;
 
+/// What is told as a data set is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// Bytes that were downloaded, and bytes in all where that is known.
+    Download(u64, Option<u64>),
+    /// Pictures that were decoded, and pictures in all (of one split).
+    Pictures(usize, usize),
+}
+
 /// How to load a data set.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
     /// Where the user says that a copy lies; looked in instead of the usual places.
     pub data_dir: Option<PathBuf>,
-    /// What pictures in files of their own are brought to, in pixels a side.
-    pub folder_size: usize,
-    /// Refuse a picture that cannot be decoded, instead of passing it over.
+    /// What pictures in files of their own are brought to.
+    pub square: Square,
+    /// Refuse a data set with a picture that cannot be used, instead of passing the picture over.
     pub strict: bool,
     /// Download what is not found; a build without the feature `download` has to refuse.
     pub may_fetch: bool,
@@ -31,7 +41,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             data_dir: None,
-            folder_size: 64,
+            square: Square::new(64),
             strict: false,
             may_fetch: false,
             mirror: None,
@@ -45,21 +55,28 @@ impl Default for LoadOptions {
 /// [`Error::Data`] when no copy is found and none may be fetched, or when
 /// `data_dir` is given and holds none; [`Error::Download`]; and as the
 /// readers and [`Dataset::check`].
-pub fn load(spec: &Spec, options: &LoadOptions, progress: &mut Progress) -> Result<Dataset> {
+pub fn load(spec: &Spec, options: &LoadOptions, tell: &mut dyn FnMut(Loading)) -> Result<Dataset> {
     let data = match spec {
-        Spec::Files(format, path) => read_own(*format, path, options)?,
+        Spec::Files(format, path) => {
+            let mut decoded = |done, of| tell(Loading::Pictures(done, of));
+            read_own(*format, path, options.square, &mut decoded)?
+        }
         Spec::Named(set) => {
+            let mut progress = |done, of| tell(Loading::Download(done, of));
             let folder = options.data_dir.as_deref();
             let found = match (search::locate(*set, folder), folder) {
                 (Some(found), _) => found,
                 (None, Some(folder)) => return Err(search::not_in(*set, folder)),
-                (None, None) if options.may_fetch => fetched(*set, options, progress)?,
+                (None, None) if options.may_fetch => fetched(*set, options, &mut progress)?,
                 (None, None) => return Err(search::not_found(*set)),
             };
             read(*set, &found)?
         }
     };
     data.check()?;
+    if options.strict {
+        data.refuse_skipped()?;
+    }
     Ok(data)
 }
 
@@ -75,18 +92,17 @@ fn fetched(set: Set, _: &LoadOptions, _: &mut Progress) -> Result<Found> {
     Err(search::not_found(set))
 }
 
-fn read_own(format: Format, path: &Path, options: &LoadOptions) -> Result<Dataset> {
-    let (size, strict) = (options.folder_size, options.strict);
+fn read_own(format: Format, path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
     match format {
         Format::Folder if tiny_imagenet::is_it(path) => {
             let (problem, path) = ("this is laid out as Tiny-ImageNet is", path.display());
             let remedy = format!("use tiny-imagenet:{path}");
             Err(Error::data(path, problem, remedy))
         }
-        Format::Folder => folder::read(path, size, strict),
-        Format::Csv => csv::read(path, size, strict),
+        Format::Folder => folder::read(path, square, decoded),
+        Format::Csv => csv::read(path, square, decoded),
         Format::Npz => npz::read(path),
-        Format::TinyImagenet => tiny_imagenet::read(path, size, strict),
+        Format::TinyImagenet => tiny_imagenet::read(path, square, decoded),
         Format::Svhn => svhn::read(path),
     }
 }
@@ -106,8 +122,8 @@ mod tests {
 
     const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/pickle");
 
-    fn quiet() -> impl FnMut(u64, Option<u64>) {
-        |_, _| ()
+    fn quiet() -> impl FnMut(Loading) {
+        |_| ()
     }
 
     #[test]

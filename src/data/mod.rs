@@ -5,8 +5,8 @@
 //! [`catalogue`] knows the named data sets and [`search`] where a copy may already lie; `fetch` and
 //! `download` bring one (with the feature `download`); and each format is read by a file of its own
 //! ([`cifar`] with [`pickle`], [`idx`], [`embedded`], [`folder`], [`csv`], [`npz`], [`svhn`],
-//! [`tiny_imagenet`]). [`statistics`] and [`split`] are what
-//! training asks of a data set.
+//! [`tiny_imagenet`]); [`pictures`] decodes files of one picture each. [`statistics`] and [`split`]
+//! are what training asks of a data set, [`remarks`] what its user should know.
 
 mod arrays;
 pub mod catalogue;
@@ -24,13 +24,18 @@ mod listed;
 mod load;
 pub mod npz;
 pub mod pickle;
+pub mod pictures;
+pub mod remarks;
 pub mod search;
 pub mod split;
 pub mod statistics;
 pub mod svhn;
 pub mod tiny_imagenet;
 
-pub use load::{LoadOptions, Progress, load};
+pub use load::{LoadOptions, Loading, Progress, load};
+pub use pictures::Skipped;
+
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -81,6 +86,8 @@ pub struct Split {
     pub images: Images,
     /// One class number an image, each below the number of classes.
     pub labels: Vec<u32>,
+    /// The files that the images came from, where each has its own; otherwise empty.
+    pub files: Vec<PathBuf>,
 }
 
 impl Split {
@@ -126,7 +133,7 @@ impl Split {
 }
 
 /// A data set, whole, in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dataset {
     /// What it was asked for as: `cifar100`, `folder:PATH`.
     pub name: String,
@@ -138,8 +145,10 @@ pub struct Dataset {
     pub validation: Option<Split>,
     /// What is read once, at the end.
     pub test: Option<Split>,
-    /// Files that were passed over, each with the reason.
-    pub skipped: Vec<String>,
+    /// Pictures that were passed over, each with the reason.
+    pub skipped: Vec<Skipped>,
+    /// What else its user should know: a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -189,6 +198,28 @@ impl Dataset {
         Ok(())
     }
 
+    /// Refuses a data set of which a picture was passed over.
+    ///
+    /// # Errors
+    /// [`Error::Data`] with how many there are, and the first of them.
+    pub fn refuse_skipped(&self) -> Result<()> {
+        const NAMED: usize = 3;
+        let count = match self.skipped.len() {
+            0 => return Ok(()),
+            1 => "1 picture cannot be used".to_owned(),
+            count => format!("{count} pictures cannot be used"),
+        };
+        let named = self.skipped.iter().take(NAMED);
+        let mut named: Vec<String> = named.map(Skipped::to_string).collect();
+        match self.skipped.len().saturating_sub(NAMED) {
+            0 => {}
+            more => named.push(format!("and {more} more")),
+        }
+        let problem = format!("{count}: {}", named.join("; "));
+        let remedy = "replace or remove them, or allow pictures to be passed over";
+        Err(Error::data(&self.name, problem, remedy))
+    }
+
     /// A name for the exact data: hexadecimal SHA-256 over the shape, the labels and the pixels of
     /// every split. Two data sets train alike when theirs are equal.
     pub fn fingerprint(&self) -> String {
@@ -226,6 +257,7 @@ mod tests {
                 pixels: (0..labels.len() * 6).map(|i| i as u8).collect(),
             },
             labels: labels.to_vec(),
+            files: vec![],
         }
     }
 
@@ -234,9 +266,8 @@ mod tests {
             name: "toy".into(),
             classes: vec!["a".into(), "b".into()],
             train: split(&[0, 1, 1]),
-            validation: None,
             test: Some(split(&[1])),
-            skipped: Vec::new(),
+            ..Dataset::default()
         }
     }
 

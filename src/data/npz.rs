@@ -87,7 +87,7 @@ pub fn read(path: &Path) -> Result<Dataset> {
         train,
         validation,
         test,
-        skipped: Vec::new(),
+        ..Dataset::default()
     })
 }
 

@@ -49,10 +49,11 @@ pub fn read(path: &Path) -> Result<Dataset> {
         train: read_split(&train)?,
         validation: None,
         test: test.map(|test| read_split(&test)).transpose()?,
-        skipped: match extra.is_file() {
+        notes: match extra.is_file() {
             true => vec![format!("{}: only train and test are read", extra.display())],
             false => Vec::new(),
         },
+        ..Dataset::default()
     })
 }
 
@@ -447,9 +448,9 @@ mod tests {
         fs::write(folder.path().join(TRAIN), &train).unwrap();
         assert!(told(read(folder.path())).contains("test_32x32.mat: this file is missing"));
         fs::write(folder.path().join(TEST), &train).unwrap();
-        assert!(read(folder.path()).unwrap().skipped.is_empty());
+        assert!(read(folder.path()).unwrap().notes.is_empty());
         fs::write(folder.path().join(EXTRA), b"x").unwrap();
-        assert_eq!(read(folder.path()).unwrap().skipped.len(), 1);
+        assert_eq!(read(folder.path()).unwrap().notes.len(), 1);
         assert!(told(read(&folder.path().join("none.mat"))).contains("no such file"));
     }
 

@@ -17,6 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::listed::{List, Lists};
+use super::pictures::{Decoded, Square};
 use super::{Dataset, files};
 use crate::error::{Error, Result};
 
@@ -30,16 +31,15 @@ pub(super) fn is_it(folder: &Path) -> bool {
     folder.join(CLASSES).is_file() && folder.join("val").join(ANNOTATIONS).is_file()
 }
 
-/// Reads all images, each brought to `size`×`size` as [`folder::read`](super::folder::read) does.
-/// Classes are in the order of `wnids.txt`, and called by the first of their names in `words.txt`,
-/// or by their identifiers. An image that cannot be decoded is passed over, or with `strict`
-/// refused.
+/// Reads all images, each brought to the square. Classes are in the order of `wnids.txt`, and
+/// called by the first of their names in `words.txt`, or by their identifiers. An image that cannot
+/// be decoded is passed over.
 ///
 /// # Errors
 /// [`Error::Data`] for a file or folder that is missing, for a class without images, and for a line
 /// that names no image or class that is there, with the line; [`Error::Io`] for what cannot be
 /// read.
-pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
+pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
     let identifiers = identifiers(&path.join(CLASSES))?;
     let mut train = List::new();
     for (number, identifier) in (0..).zip(&identifiers) {
@@ -54,7 +54,7 @@ pub fn read(path: &Path, size: usize, strict: bool) -> Result<Dataset> {
         train,
         validation: List::new(),
     };
-    lists.read(size, strict)
+    lists.read(square, decoded)
 }
 
 /// The lines of a text file that have something in them, each with its number, counted from 1.
@@ -208,6 +208,14 @@ fn annotated(folder: &Path, identifiers: &[String]) -> Result<List> {
 mod tests {
     use super::super::listed::tests::picture;
     use super::*;
+
+    fn read(path: &Path, side: usize, strict: bool) -> Result<Dataset> {
+        let data = super::read(path, Square::new(side), &mut |_, _| ())?;
+        if strict {
+            data.refuse_skipped()?;
+        }
+        Ok(data)
+    }
 
     fn copy() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

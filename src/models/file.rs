@@ -17,6 +17,7 @@ use toml::{Table, Value};
 use super::{Model, ModelConfig};
 use crate::atomic;
 use crate::augment::Preprocess;
+use crate::data::pictures::{Fit, Square};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::migrate::{self, SCHEMA};
@@ -33,6 +34,8 @@ pub struct ModelInfo {
     pub config: ModelConfig,
     /// Rows, columns and channels of the images it was trained on, before resizing.
     pub input: [usize; 3],
+    /// How pictures that are not square were made so.
+    pub fit: Fit,
     /// The classes' names, by class number.
     pub classes: Vec<String>,
     /// Mean of each channel of the training images, in units of 0..255.
@@ -47,6 +50,8 @@ struct Written<'a> {
     schema: u32,
     config: &'a ModelConfig,
     input: [usize; 3],
+    #[serde(skip_serializing_if = "is_crop")]
+    fit: Fit,
     classes: &'a [String],
     mean: &'a [f32],
     variance: &'a [f32],
@@ -58,12 +63,18 @@ impl Serialize for ModelInfo {
             schema: SCHEMA,
             config: &self.config,
             input: self.input,
+            fit: self.fit,
             classes: &self.classes,
             mean: &self.mean,
             variance: &self.variance,
         };
         written.serialize(to)
     }
+}
+
+/// What files say nothing of.
+fn is_crop(fit: &Fit) -> bool {
+    *fit == Fit::Crop
 }
 
 /// The schema alone, whatever else there is.
@@ -84,6 +95,8 @@ struct Read {
     schema: u32,
     config: Table,
     input: [usize; 3],
+    #[serde(default)]
+    fit: Fit,
     classes: Vec<String>,
     mean: Vec<f32>,
     variance: Vec<f32>,
@@ -110,6 +123,7 @@ impl TryFrom<Read> for ModelInfo {
         Ok(Self {
             config,
             input: read.input,
+            fit: read.fit,
             classes: read.classes,
             mean: read.mean,
             variance: read.variance,
@@ -118,6 +132,12 @@ impl TryFrom<Read> for ModelInfo {
 }
 
 impl ModelInfo {
+    /// What a picture in a file is brought to, as those that the model was trained on were.
+    pub fn square(&self) -> Square {
+        let (side, fit) = (self.input[0], self.fit);
+        Square { side, fit }
+    }
+
     /// What an image goes through before the model.
     pub fn preprocess(&self) -> Preprocess {
         Preprocess {
@@ -532,6 +552,7 @@ mod tests {
             .into(),
         };
         let expected = ModelInfo {
+            fit: Fit::Crop,
             config,
             input: [32, 32, 3],
             classes: (0..10).map(|class| class.to_string()).collect(),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::file::{Contents, ModelInfo};
 use super::{FamilyConfig as _, InitialWeights, ModelConfig, Pool, Temperature, VitConfig};
+use crate::data::pictures::Fit;
 use crate::error::{Error, Result};
 use crate::params::{Arrays, keras, pytorch};
 
@@ -143,6 +144,7 @@ pub fn from_keras(file: &Path, given: Given) -> Result<Foreign> {
     let mut known = |field, given, default| known(field, given, default, &mut assumed);
     let epsilon = [None, config.layer_norm_eps];
     let info = ModelInfo {
+        fit: Fit::Crop,
         config: ModelConfig {
             spt: weights.contains_key("patch.layer_norm.gamma"),
             lsa: weights.contains_key("block0.attention.tau"),
@@ -229,6 +231,7 @@ pub fn from_pytorch(file: &Path, given: Given) -> Result<Foreign> {
     let mut assumed = vec![];
     let mut known = |field, given| known(field, given, 0.0, &mut assumed);
     let info = ModelInfo {
+        fit: Fit::Crop,
         config: ModelConfig {
             spt: config.spt,
             lsa: config.lsa,

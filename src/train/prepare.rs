@@ -79,6 +79,7 @@ impl Prepared {
         let info = ModelInfo {
             config: recipe.model.clone(),
             input: [images.height, images.width, images.channels],
+            fit: recipe.data.fit,
             classes: dataset.classes,
             mean: statistics.mean.iter().map(|&m| m as f32).collect(),
             variance: statistics.variance.iter().map(|&v| v as f32).collect(),

@@ -22,6 +22,7 @@ use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
 use crate::augment::batch::mix::Mixing;
 use crate::augment::floats::erasing::Erasing;
+use crate::data::pictures::Fit;
 use crate::data::split::Method;
 use crate::error::{Error, Result, printable};
 use crate::input;
@@ -55,6 +56,8 @@ pub struct DataRecipe {
     pub test: f64,
     /// Pixels a side to which a folder's images are brought; 0 is `model.image_size`.
     pub folder_size: usize,
+    /// How a folder's images that are not square become so.
+    pub fit: Fit,
 }
 
 impl Default for DataRecipe {
@@ -65,6 +68,7 @@ impl Default for DataRecipe {
             holdout: Method::Stratified,
             test: 0.15,
             folder_size: 0,
+            fit: Fit::Crop,
         }
     }
 }

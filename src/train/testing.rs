@@ -52,7 +52,11 @@ pub fn prepared(recipe: &Recipe) -> Prepared {
             channels: 3,
             pixels,
         };
-        Split { images, labels }
+        Split {
+            images,
+            labels,
+            ..Split::default()
+        }
     };
     let dataset = Dataset {
         name: "bright".into(),
@@ -60,7 +64,7 @@ pub fn prepared(recipe: &Recipe) -> Prepared {
         train: split(47),
         validation: Some(split(12)),
         test: Some(split(15)),
-        skipped: vec![],
+        ..Dataset::default()
     };
     Prepared::new(dataset, recipe).unwrap()
 }
