@@ -158,6 +158,19 @@ impl Error {
         }
     }
 
+    /// An [`Error::Download`].
+    pub fn download(
+        url: impl ToString,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self::Download {
+            url: shown(url),
+            problem: shown(problem.into()),
+            remedy: shown(remedy.into()),
+        }
+    }
+
     /// For `map_err`: what was being done to which file.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
@@ -226,6 +239,7 @@ mod tests {
             Error::recipe(wild, wild, wild),
             Error::data(wild, wild, wild),
             Error::model(wild, wild, wild),
+            Error::download(wild, wild, wild),
             Error::io("read", wild)(source()),
         ] {
             let message = format!("{error}{}", error.remedy());

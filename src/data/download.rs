@@ -311,11 +311,7 @@ impl Download<'_> {
     }
 
     fn error(&self, problem: String, remedy: &str) -> Error {
-        Error::Download {
-            url: self.url.to_owned(),
-            problem,
-            remedy: remedy.to_owned(),
-        }
+        Error::download(self.url, problem, remedy)
     }
 }
 

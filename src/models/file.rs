@@ -839,7 +839,7 @@ mod tests {
                     _ => b'0' + (stream.next() % 10) as u8,
                 };
             }
-            if stream.next() % 8 == 0 {
+            if stream.next().is_multiple_of(8) {
                 bytes.truncate(stream.next() as usize % whole.len());
             }
             std::fs::write(&path, bytes).unwrap();
