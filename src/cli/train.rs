@@ -264,7 +264,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         })
         .collect();
     output::table(&header, &rows);
-    output::print(format!(
+    output::prose(format!(
         "\nTest accuracies are of the epoch that was best on the validation images; the test \
          images were read once, at the end.\nThe run is in {0}; its curves are {0}/curves.png",
         folder.0.display()
