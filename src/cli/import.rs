@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use smallvit::atomic;
 use smallvit::models;
 use smallvit::models::foreign::{Foreign, from_keras, from_pytorch};
 use smallvit::params;
@@ -46,6 +47,7 @@ pub fn run(command: Command) -> Result<()> {
         Command::Pytorch(arguments) => (from_pytorch as Read, arguments),
     };
     let Arguments { file, out, classes } = arguments;
+    atomic::check_folder(&out)?;
     let Foreign { info, weights } = read(&file, classes)?;
     // Built once, so that a file whose weights do not fit is refused here and not later.
     let model = info.with_weights(&weights, file.display(), &device::cpu())?;

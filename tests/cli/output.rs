@@ -178,6 +178,14 @@ fn what_cannot_be_written_is_refused_before_the_work() {
             assert!(message.contains(out) && message.contains(said), "{message}");
         }
     }
+    for (out, said) in [
+        ("file", "a part of the path"),
+        ("file/a", "Not a directory"),
+    ] {
+        let import = ["import", "keras", "nowhere.safetensors", "-o", out];
+        let message = fails(smallvit(dir.path(), &import), 1);
+        assert!(message.contains(out) && message.contains(said), "{message}");
+    }
     for name in ["a.gif", "a", "jpg"] {
         let output = run(smallvit(dir.path(), &["show", "augment", "-o", name]));
         let error = String::from_utf8_lossy(&output.stderr);
