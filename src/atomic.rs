@@ -42,7 +42,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes).map_err(Error::io("write", path))
 }
 
-/// As [`write`], with the system's own error.
+/// As [`write()`], with the system's own error.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fn all(mut to: impl io::Write, bytes: &[u8]) -> io::Result<()> {
         to.write_all(bytes)?;
@@ -58,7 +58,7 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Refuses a path that [`write`] could not write to, before long work whose result it is to take.
+/// Refuses a path that [`write()`] could not write to, before long work whose result it is to take.
 /// Nothing is changed, and nothing is left there.
 ///
 /// # Errors

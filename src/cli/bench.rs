@@ -165,7 +165,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut rows = vec![row(what, &whole)];
     rows.extend(parts.iter().map(|(name, time)| row(name, time)));
     output::table(&["", "median", "min", "max", "of the whole"], &rows);
-    output::print(format!(
+    output::prose(format!(
         "\n{} of {}, batch {}, {precision}, {threads} threads: {:.1} images/s, {gflops:.0} Gflop/s of the {ceiling:.0} \
          that products in cache reach here ({:.0} %){}",
         arguments.model,
@@ -178,7 +178,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             table::bytes(peak)
         )),
     ));
-    output::print(format!("computed {computed_by}"));
+    output::prose(format!("computed {computed_by}"));
     Ok(())
 }
 

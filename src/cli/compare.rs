@@ -65,6 +65,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         None => (None, recipe.load(data.data.as_deref())?, models),
     };
     // Refused before any work.
+    run.check_out()?;
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     dataset::tell_remarks(&dataset);

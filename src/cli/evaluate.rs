@@ -180,7 +180,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     super::tell_missing(&missing);
     if !arguments.json {
         let picture = output::name(picture.display());
-        output::print(format!("the confusion matrix is in {picture}"));
+        output::prose(format!("the confusion matrix is in {picture}"));
     }
     Ok(())
 }
@@ -310,7 +310,7 @@ impl<'a> Answers<'a> {
             true => format!(", top-5 {}", accuracy(means.top5)),
             false => String::new(),
         };
-        output::print(format!(
+        output::prose(format!(
             "\n{model} on {} of {set}: loss {:.4}, top-1 {}{top5}",
             table::counted(images, "image"),
             means.loss,
@@ -383,4 +383,48 @@ fn part(
     let samples = (0..split.len() as u32).collect();
     let split = std::sync::Arc::new(split);
     Ok(prepare::Subset { split, samples })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|class| format!("class {class}")).collect()
+    }
+
+    #[test]
+    fn shares_are_of_each_class_and_come_with_their_error() {
+        let classes = names(6);
+        let mut answers = Answers::new(&classes);
+        for (logits, class) in [
+            ([9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 0),
+            ([9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 1),
+            ([0.0, 9.0, 0.0, 0.0, 0.0, 0.0], 1),
+            ([9.0, 8.0, 7.0, 6.0, 5.0, 0.0], 5),
+        ] {
+            answers.add(&logits, class);
+        }
+        let json = answers.json();
+        assert_eq!((&json["top1"], &json["top5"]), (&50.0.into(), &75.0.into()));
+        assert_eq!(json["top1_standard_error"], 25.0);
+        assert_eq!(json["classes"][1]["top1"], 50.0);
+        assert_eq!(json["classes"][0]["precision"], 100.0 / 3.0);
+        assert_eq!(json["classes"][5]["top5"], 0.0);
+        // Nothing is known of a class without images.
+        assert!(json["classes"][2]["top1"].is_null());
+    }
+
+    #[test]
+    fn what_is_no_number_is_counted_and_null() {
+        let classes = names(2);
+        let mut answers = Answers::new(&classes);
+        let json = answers.json();
+        for key in ["loss", "top1", "top1_standard_error", "top5"] {
+            assert!(json[key].is_null(), "{key}");
+        }
+        answers.add(&[f32::NAN, 1.0], 1);
+        assert_eq!(answers.not_numbers, 1);
+        assert!(answers.json()["loss"].is_null());
+    }
 }

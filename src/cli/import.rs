@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use smallvit::atomic;
 use smallvit::models;
 use smallvit::models::foreign::{Foreign, Given, from_keras, from_pytorch};
 use smallvit::params;
@@ -59,6 +60,7 @@ pub fn run(command: Command) -> Result<()> {
     let Arguments { file, out, .. } = arguments;
     let path = out.join("model.safetensors");
     check_out(&out, &path, arguments.force)?;
+    atomic::check_folder(&out)?;
     let given = Given {
         classes: arguments.classes,
         dropout: arguments.dropout,

@@ -32,7 +32,7 @@ use output::note;
 const EXIT_STATUS: &str = "\
 Exit status:
   0    done
-  1    something failed, or part of the result is missing or could not be written
+  1    something failed, or part of the result is missing
   2    a request that cannot be met; nothing was done
   130  stopped by Ctrl-C or a termination signal, and all is saved";
 
@@ -48,27 +48,19 @@ struct Arguments {
     command: Command,
 }
 
+// What a command does is said where its arguments are.
 #[derive(Subcommand)]
 enum Command {
-    /// Train several models from the same seed and compare them.
     Compare(compare::Arguments),
-    /// Train one model, or go on with a run.
     Train(train::Arguments),
-    /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
     Evaluate(evaluate::Arguments),
-    /// Say what is in pictures.
     Predict(predict::Arguments),
-    /// Draw what the program does to images and learning rates.
     #[command(subcommand)]
     Show(show::Command),
-    /// List, fetch and inspect data sets.
     #[command(subcommand)]
     Data(data::Command),
-    /// List the built-in recipes, or print one.
     Recipes(recipes::Arguments),
-    /// Time a training step and its parts.
     Bench(bench::Arguments),
-    /// Bring in a model from elsewhere.
     #[command(subcommand)]
     Import(import::Command),
     /// Print a script that completes this program's commands in a shell.

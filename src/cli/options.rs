@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use clap::Args;
+use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
 use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
@@ -245,6 +246,14 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
+    /// Refuses a folder that could not be written in.
+    pub fn check_out(&self) -> Result<()> {
+        match &self.out {
+            Some(out) if !self.dry_run => atomic::check_folder(out),
+            _ => Ok(()),
+        }
+    }
+
     /// The folder of a new run; it must not hold another.
     pub fn folder(&self, recipe: &Recipe) -> Result<PathBuf> {
         let (out, asked) = match &self.out {

@@ -31,7 +31,9 @@ pub(crate) use note;
 
 /// What [`note!`] does.
 pub fn write_note(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{}", visible(&text.to_string()));
+    let width = width(io::stderr()).unwrap_or(usize::MAX);
+    let text = wrapped(&visible(&text.to_string()), width);
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// A result, to standard output.
@@ -46,18 +48,51 @@ pub fn print(text: impl Display) {
     }
 }
 
+/// A result in sentences, to standard output, broken between words where its terminal's lines end.
+pub fn prose(text: impl Display) {
+    print(wrapped(&text.to_string(), line_width()));
+}
+
 /// A table, to standard output, as wide as its terminal at most. Where there is no terminal, a row
 /// stays a line, unless COLUMNS says how long lines may be.
 pub fn table(header: &[&str], rows: &[Vec<String>]) {
     let line = |cells: &Vec<String>| cells.iter().map(name).collect();
     let rows: Vec<Vec<String>> = rows.iter().map(line).collect();
-    print(table::fitted(header, &rows, width()));
+    print(table::fitted(header, &rows, line_width()));
 }
 
-fn width() -> usize {
-    let terminal = || Some(terminal_size::terminal_size_of(io::stdout())?.0.0.into());
+/// How long a line of results may be.
+fn line_width() -> usize {
     let asked = || std::env::var("COLUMNS").ok()?.parse().ok();
-    terminal().or_else(asked).unwrap_or(usize::MAX)
+    width(io::stdout()).or_else(asked).unwrap_or(usize::MAX)
+}
+
+/// Of a terminal.
+#[cfg(unix)]
+fn width(stream: impl std::os::fd::AsFd) -> Option<usize> {
+    Some(terminal_size::terminal_size_of(stream)?.0.0.into())
+}
+
+/// Of a terminal.
+#[cfg(windows)]
+fn width(stream: impl std::os::windows::io::AsHandle) -> Option<usize> {
+    Some(terminal_size::terminal_size_of(stream)?.0.0.into())
+}
+
+/// In lines of that many letters. Words stay whole, so that a path can be taken out with the mouse.
+fn wrapped(text: &str, width: usize) -> String {
+    let lines = text.split('\n').map(|line| {
+        let words = line.trim_start_matches(' ');
+        let indent = &line[..line.len() - words.len()];
+        let how = textwrap::Options::new(width)
+            .initial_indent(indent)
+            .subsequent_indent(indent)
+            .break_words(false)
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation);
+        textwrap::fill(words, how)
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Whether standard error is a terminal on which a line can be written over.
@@ -130,6 +165,15 @@ mod tests {
         assert_eq!(visible(wild), tame);
         assert_eq!(visible("Łódź 日本 قطة\n\tplain"), "Łódź 日本 قطة\n\tplain");
         assert_eq!(name("two\nlines\tand a tab"), r"two\nlines\tand a tab");
+    }
+
+    #[test]
+    fn sentences_are_broken_between_words() {
+        let text = "one two-three four\n  /a/name/that/is/longer/than/a/line and more";
+        let lines = "one\ntwo-three\nfour\n  /a/name/that/is/longer/than/a/line\n  and more";
+        assert_eq!(wrapped(text, 12), lines);
+        assert_eq!(wrapped(text, usize::MAX), text);
+        assert_eq!(wrapped("\nafter  two", 80), "\nafter  two");
     }
 
     #[test]

@@ -212,3 +212,19 @@ impl<'a> Answers<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_no_number_is_none() {
+        let path = Path::new("a.png");
+        assert_eq!(finite(path, Some(&[1.0, -2.0])).unwrap(), [1.0, -2.0]);
+        for logits in [[f32::NAN, 1.0], [1.0, f32::INFINITY]] {
+            let error = finite(path, Some(&logits)).unwrap_err();
+            assert!(error.to_string().contains("a.png"), "{error}");
+            assert_eq!(error.exit_code(), 1);
+        }
+    }
+}

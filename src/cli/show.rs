@@ -109,7 +109,7 @@ fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
         index,
         out,
     )?;
-    output::print(format!("{}: {title}", out.display()));
+    output::prose(format!("{}: {title}", out.display()));
     Ok(())
 }
 
@@ -223,7 +223,7 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
     let title = format!("{} as {} augments it", dataset.name, recipe.name);
     let missing = sheet::draw_images(&title, &cells, VARIANTS + 1, (128 / size).max(1), out)?;
     super::tell_missing(&missing);
-    output::print(format!("{}: {title}", out.display()));
+    output::prose(format!("{}: {title}", out.display()));
     Ok(())
 }
 
@@ -278,6 +278,6 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
         })
         .collect();
     output::table(&["epoch", "step", "rate"], &rows);
-    output::print(format!("\nthe picture is in {}", arguments.out.display()));
+    output::prose(format!("\nthe picture is in {}", arguments.out.display()));
     Ok(())
 }

@@ -92,6 +92,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     };
     // Refused before any work.
+    run.check_out()?;
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     dataset::tell_remarks(&dataset);
@@ -188,10 +189,9 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
         )
     };
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
-    output::print(format!(
-        "\n{}; {} in all. Measured on a few steps, which were\n\
-         thrown away; nothing was written. mega-MACs: million multiplications and additions\n\
-         an image, forward. While a checkpoint is written, a run has {} on disk.",
+    output::prose(format!(
+        "\n{}; {} in all. Measured on a few steps, which were thrown away; nothing was written. \
+         mega-MACs: million multiplications and additions an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
         table::seconds(plans.iter().map(|plan| plan.seconds).sum()),
         table::bytes(most.unwrap_or_default())
@@ -420,10 +420,9 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         .collect();
     output::table(&header, &rows);
     let last: Vec<String> = results.iter().map(|r| percent(r.last_test_top1)).collect();
-    output::print(format!(
-        "\nTest accuracies (± standard error) are of the epoch that was best on the\n\
-         validation images; the test images were read once, at the end. The last\n\
-         epoch has {}.\n\
+    output::prose(format!(
+        "\nTest accuracies (± standard error) are of the epoch that was best on the validation \
+         images; the test images were read once, at the end. The last epoch has {}.\n\
          The run is in {1}; its curves are {1}/curves.png",
         last.join(" and "),
         folder.0.display()
@@ -441,8 +440,8 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
 
 /// The test accuracy with its standard error, where the result knows of how many images it is.
 fn accuracy(result: &RunResult) -> String {
-    match result.test_top1_error {
-        Some(error) => format!("{:.2} ± {error:.2} %", result.test_top1),
+    match result.test_top1_standard_error {
+        Some(error) => table::accuracy(result.test_top1, error),
         None => format!("{:.2} %", result.test_top1),
     }
 }

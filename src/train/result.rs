@@ -34,7 +34,7 @@ pub struct RunResult {
     pub test_top1: f64,
     /// Its standard error, in points.
     #[serde(default)]
-    pub test_top1_error: Option<f64>,
+    pub test_top1_standard_error: Option<f64>,
     /// Of the best epoch's weights; none where there are five classes or fewer.
     pub test_top5: Option<f64>,
     /// Of the last epoch's weights.

@@ -190,7 +190,7 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         val_top1: row.validation.top1,
         val_top5: top5(row.validation),
         test_top1: best.top1,
-        test_top1_error: Some(standard_error(best.top1, tested)),
+        test_top1_standard_error: Some(standard_error(best.top1, tested)),
         test_top5: top5(best),
         last_test_top1: last.top1,
         last_test_top5: top5(last),

@@ -178,6 +178,14 @@ fn what_cannot_be_written_is_refused_before_the_work() {
             assert!(message.contains(out) && message.contains(said), "{message}");
         }
     }
+    for (out, said) in [
+        ("file", "a part of the path"),
+        ("file/a", "Not a directory"),
+    ] {
+        let import = ["import", "keras", "nowhere.safetensors", "-o", out];
+        let message = fails(smallvit(dir.path(), &import), 1);
+        assert!(message.contains(out) && message.contains(said), "{message}");
+    }
     for name in ["a.gif", "a", "jpg"] {
         let output = run(smallvit(dir.path(), &["show", "augment", "-o", name]));
         let error = String::from_utf8_lossy(&output.stderr);
@@ -185,6 +193,18 @@ fn what_cannot_be_written_is_refused_before_the_work() {
         assert!(error.contains(".png, .jpg or .svg"), "{error}");
     }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_matrix_that_cannot_be_drawn_costs_no_numbers() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("confusion.png")).unwrap();
+    let model = trained().join("run/checkpoints/best.safetensors");
+    let output = run(smallvit(dir.path(), &["evaluate", model.to_str().unwrap()]));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(error.contains("-o FILE draws it elsewhere"), "{error}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("top-1"));
 }
 
 #[test]
@@ -198,6 +218,16 @@ fn the_exit_status_is_documented_and_kept() {
         "130  stopped",
     ] {
         assert!(help.contains(line), "{help}");
+    }
+    // What a command says of itself is there in short and in full.
+    let help = succeeds(smallvit(dir.path(), &["predict", "--help"]));
+    assert!(
+        help.contains("A picture that cannot be read costs"),
+        "{help}"
+    );
+    for command in ["compare", "train", "show", "data", "import", "recipes"] {
+        let help = succeeds(smallvit(dir.path(), &[command, "-h"]));
+        assert!(!help.starts_with("Usage"), "{help}");
     }
     for (arguments, code) in [
         (&["train", "--set", "train.batch=0"][..], 2),

@@ -372,7 +372,7 @@ fn what_is_told_of_a_run() {
         (&result["val_images"], &result["test_images"]),
         (&168.into(), &411.into())
     );
-    let (accuracy, error) = (&result["test_top1"], &result["test_top1_error"]);
+    let (accuracy, error) = (&result["test_top1"], &result["test_top1_standard_error"]);
     let share = accuracy.as_f64().unwrap() / 100.0;
     let expected = 100.0 * (share * (1.0 - share) / 411.0).sqrt();
     assert!((error.as_f64().unwrap() - expected).abs() < 1e-9);
