@@ -60,6 +60,7 @@ fn fetch_into(
         return Ok(folder);
     }
     in_the_way(&folder, &missing)?;
+    check_room(cache, set, files)?;
     // What is downloaded waits here; it is kept when a download fails, to go on from.
     let work = cache.join(format!("{}.partial", set.name()));
     let mut before = 0;
@@ -85,6 +86,38 @@ fn fetch_into(
     }
     tidy(&work, files);
     Ok(folder)
+}
+
+/// Refuses a download for which there is no room.
+fn check_room(cache: &Path, set: Set, files: &[RemoteFile]) -> Result<()> {
+    // An archive lies beside what is in it, which is no less, until all is unpacked.
+    let times = if set.cifar().is_some() { 2 } else { 1 };
+    let work = cache.join(format!("{}.partial", set.name()));
+    let arrived = |file: &RemoteFile| {
+        let file = work.join(file.name);
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        length(&file) + length(&beside(&file, "part"))
+    };
+    let needed: u64 = files
+        .iter()
+        .map(|file| file.bytes.saturating_mul(times))
+        .sum();
+    let needed = needed.saturating_sub(files.iter().map(arrived).sum());
+    match fs4::available_space(cache) {
+        Ok(free) if free < needed => {
+            let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+            let problem = format!(
+                "{} takes {} MB more, and there is room for {} MB",
+                set.name(),
+                megabytes(needed),
+                free / 1_000_000
+            );
+            let remedy = "free some space, or choose another folder with SMALLVIT_CACHE";
+            Err(Error::data(cache.display(), problem, remedy))
+        }
+        // A system that does not tell is no reason to refuse.
+        _ => Ok(()),
+    }
 }
 
 /// Refuses what is neither a set's folder nor one of its files, but has the name of one.
@@ -303,6 +336,26 @@ mod tests {
             Set::Mnist => "t10k-images-idx3-ubyte.gz",
             _ => "test",
         }
+    }
+
+    #[test]
+    fn without_room_nothing_is_asked_for() {
+        let cache = tempfile::tempdir().unwrap();
+        let contents = [archive()];
+        let mut files = remote(Set::Cifar100, &contents);
+        let server = unsteady(&files, &contents);
+        files[0].bytes = 1 << 60;
+        let fetched = fetch_into(
+            cache.path(),
+            Set::Cifar100,
+            &server.url,
+            &files,
+            &mut |_, _| (),
+        );
+        let error = fetched.unwrap_err();
+        assert!(error.to_string().contains("there is room for"), "{error}");
+        assert!(error.remedy().contains("SMALLVIT_CACHE"));
+        assert_eq!(server.requests.lock().unwrap().len(), 0);
     }
 
     #[test]
