@@ -95,9 +95,11 @@ impl RecipeOptions {
         settings.extend(shorter_warmup(name, &settings));
         if let Some(set) = data {
             // As TOML text, so that no path is taken for anything but a string.
-            settings.push(format!("data.set={}", toml::Value::from(absolute(set)?)));
+            settings.push(format!("data.set={}", toml::Value::from(set)));
         }
-        self::recipe(name, &settings)
+        let mut recipe = self::recipe(name, &settings)?;
+        recipe.data.set = absolute(&recipe.data.set)?;
+        Ok(recipe)
     }
 }
 

@@ -52,6 +52,20 @@ fn a_csv_file_trains_and_its_run_knows_it_from_anywhere() {
     let mut command = tiny(dir.path(), &arguments);
     command.args(["--set", "train.batch=8"]);
     succeeds(command);
+    // Named by a setting, or by a recipe's own file, it is the same.
+    let arguments = [
+        "train",
+        "--quiet",
+        "--out",
+        "set",
+        "--set",
+        "data.set=csv:pictures/list.csv",
+    ];
+    let mut command = tiny(dir.path(), &arguments);
+    command.args(["--set", "train.batch=8"]);
+    succeeds(command);
+    let recipe = |run: &str| fs::read_to_string(dir.path().join(run).join("recipe.toml")).unwrap();
+    assert_eq!(recipe("set"), recipe("run"));
     let elsewhere = dir.path().join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     let answer = parsed(smallvit(&elsewhere, &["evaluate", "../run", "--json"]));
