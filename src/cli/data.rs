@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use smallvit::Result;
 use smallvit::data::catalogue::{Entry, Format, Set, Spec};
 use smallvit::data::pictures::{Fit, Square};
+use smallvit::data::remarks::remarks;
 use smallvit::data::statistics::{Statistics, class_counts};
-use smallvit::data::{Dataset, Split, search};
+use smallvit::data::{Dataset, Skipped, Split, search};
 use smallvit::report::table;
 
-use super::dataset::CopyOptions;
+use super::dataset::{self, CopyOptions};
 use super::hints;
 use super::output;
 
@@ -85,7 +86,10 @@ pub fn run(command: Command) -> Result<()> {
             )?;
             match json {
                 true => output::print(measured(&set, &dataset)),
-                false => info(&set, &dataset),
+                false => {
+                    info(&set, &dataset);
+                    dataset::tell_remarks(&dataset);
+                }
             }
             Ok(())
         }
@@ -213,7 +217,7 @@ fn info(set: &Spec, dataset: &Dataset) {
     };
     output::print(format!(
         "{}: {}, {} classes",
-        dataset.name,
+        output::name(&dataset.name),
         size(images.height, images.width, images.channels),
         table::count(dataset.classes.len() as u64)
     ));
@@ -254,6 +258,10 @@ fn measured(set: &Spec, dataset: &Dataset) -> Value {
             json!({ "images": split.len(), "by_class": counts }),
         )
     };
+    let skipped =
+        |file: &Skipped| json!({ "path": file.path.display().to_string(), "reason": file.reason });
+    let skipped: Vec<Value> = dataset.skipped.iter().map(skipped).collect();
+    let notes = [&dataset.notes[..], &remarks(dataset)].concat();
     let splits: serde_json::Map<_, _> = counts(dataset).into_iter().map(split).collect();
     json!({
         "name": dataset.name,
@@ -266,5 +274,7 @@ fn measured(set: &Spec, dataset: &Dataset) -> Value {
         "mean": statistics.mean,
         "deviation": deviation(&statistics),
         "fingerprint": dataset.fingerprint(),
+        "skipped": skipped,
+        "notes": notes,
     })
 }

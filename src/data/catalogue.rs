@@ -263,7 +263,7 @@ pub enum Format {
     Csv,
     /// NumPy's `.npz`: [`npz`](super::npz).
     Npz,
-    /// Tiny-ImageNet's folders and lists: [`tiny_imagenet`](super::tiny_imagenet).
+    /// Tiny-ImageNet's folders and lists: [`tiny_imagenet`].
     TinyImagenet,
     /// SVHN's MATLAB files: [`svhn`](super::svhn).
     Svhn,

@@ -55,8 +55,8 @@ const SPLITS: [&[&str]; 3] = [
 /// How many lines a message names.
 const NAMED: usize = 3;
 
-/// Reads all pictures that the file names, each brought to the square. A picture that cannot be decoded
-/// is passed over.
+/// Reads all pictures that the file names, each brought to a square as
+/// [`pictures::read`](super::pictures::read) does. A picture that cannot be decoded is passed over.
 ///
 /// # Errors
 /// [`Error::Data`], with the line, for a file without such columns or rows, for a row of other
@@ -64,7 +64,7 @@ const NAMED: usize = 3;
 /// named before, or with a class that is not among those to train on; for fewer than two classes;
 /// and as [`pictures::read`](super::pictures::read). [`Error::Io`] for a file that cannot be read.
 pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
-    let rows = rows(path)?;
+    let (rows, notes) = rows(path)?;
     refuse_repeated(path, &rows)?;
     refuse_missing(path, &rows)?;
     let classes = classes(&rows);
@@ -94,6 +94,7 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         train,
         validation,
         test,
+        notes,
     };
     lists.read(square, decoded)
 }
@@ -112,7 +113,8 @@ fn place(path: &Path, line: u64) -> String {
     format!("{}, line {line}", path.display())
 }
 
-fn rows(path: &Path) -> Result<Vec<Row>> {
+/// The rows, and what the user should know of them.
+fn rows(path: &Path) -> Result<(Vec<Row>, Vec<String>)> {
     let text = files::text(path)?;
     let text = text.trim_start_matches('\u{feff}');
     let mut reader = ReaderBuilder::new()
@@ -120,7 +122,7 @@ fn rows(path: &Path) -> Result<Vec<Row>> {
         .trim(Trim::All)
         .from_reader(text.as_bytes());
     let mut columns = None;
-    let mut rows = Vec::new();
+    let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for record in reader.records() {
         let record = record.map_err(|error| unreadable(path, text, &error))?;
         let columns = match &columns {
@@ -131,12 +133,17 @@ fn rows(path: &Path) -> Result<Vec<Row>> {
                 if named {
                     continue;
                 }
+                notes.push(format!(
+                    "{}: its first line names no columns; they are taken for path,label{}",
+                    path.display(),
+                    found.split.map_or("", |_| ",split")
+                ));
                 found
             }
         };
         rows.push(columns.row(&record, path, line(text, record.position()))?);
     }
-    Ok(rows)
+    Ok((rows, notes))
 }
 
 /// The line that a record begins in. Its position is where the one before it ended, with empty lines
@@ -269,14 +276,6 @@ mod tests {
     use std::fs;
 
     /// A folder with pictures of the values 0 to 5, and a CSV file.
-    fn read(path: &Path, side: usize, strict: bool) -> Result<Dataset> {
-        let data = super::read(path, Square::new(side), &mut |_, _| ())?;
-        if strict {
-            data.refuse_skipped()?;
-        }
-        Ok(data)
-    }
-
     fn folder(csv: &str) -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         for value in 0..6u8 {
@@ -289,7 +288,11 @@ mod tests {
 
     fn read_it(csv: &str) -> Result<Dataset> {
         let (_folder, path) = folder(csv);
-        read(&path, 8, false)
+        read_at(&path)
+    }
+
+    fn read_at(path: &Path) -> Result<Dataset> {
+        read(path, Square::new(8), &mut |_, _| ())
     }
 
     fn told(csv: &str) -> String {
@@ -325,6 +328,11 @@ mod tests {
         // In the order of numbers.
         assert_eq!(data.classes, ["9", "10"]);
         assert_eq!(data.train.labels, [1, 0, 1]);
+        assert!(
+            data.notes[0].ends_with("taken for path,label"),
+            "{:?}",
+            data.notes
+        );
         assert_eq!((data.validation, data.test), (None, None));
         let data = read_it("pictures/0.png,a,train\npictures/1.png,b,train\npictures/2.png,a,val");
         assert_eq!(data.unwrap().validation.unwrap().labels, [0]);
@@ -339,7 +347,7 @@ mod tests {
             absolute.display()
         );
         fs::write(&path, csv).unwrap();
-        assert_eq!(values(&read(&path, 8, false).unwrap().train), [0, 1]);
+        assert_eq!(values(&read_at(&path).unwrap().train), [0, 1]);
     }
 
     #[test]
@@ -396,24 +404,22 @@ mod tests {
         }
         let (folder, path) = folder("");
         fs::write(&path, b"path,label\npictures/0.png,\xff\n").unwrap();
-        let error = read(&path, 8, false).unwrap_err().to_string();
+        let error = read_at(&path).unwrap_err().to_string();
         assert!(error.contains("no text in UTF-8"), "{error}");
-        assert!(read(folder.path(), 8, false).is_err());
-        assert!(read(&folder.path().join("none.csv"), 8, false).is_err());
-        assert!(read(&path, 0, false).is_err());
+        assert!(read_at(folder.path()).is_err());
+        assert!(read_at(&folder.path().join("none.csv")).is_err());
     }
 
     #[test]
-    fn a_damaged_picture_is_passed_over_or_refused() {
+    fn a_damaged_picture_is_passed_over() {
         let rows = "pictures/0.png,a\npictures/1.png,b\npictures/bad.png,a\n";
         let (folder, path) = folder(rows);
         fs::write(folder.path().join("pictures/bad.png"), b"no picture").unwrap();
-        let data = read(&path, 8, false).unwrap();
+        let data = read_at(&path).unwrap();
         assert_eq!((data.train.len(), data.skipped.len()), (2, 1));
-        let error = read(&path, 8, true).unwrap_err().to_string();
-        assert!(error.contains("bad.png"), "{error}");
+        assert!(data.skipped[0].path.ends_with("bad.png"));
         fs::write(folder.path().join("pictures/1.png"), b"no picture").unwrap();
-        let error = read(&path, 8, false).unwrap_err().to_string();
+        let error = read_at(&path).unwrap_err().to_string();
         assert!(error.contains("class \"b\""), "{error}");
     }
 }

@@ -19,17 +19,19 @@ pub(super) struct Lists {
     pub train: List,
     pub validation: List,
     pub test: List,
+    /// What the user should know of the list.
+    pub notes: Vec<String>,
 }
 
 impl Lists {
-    /// Decodes all pictures; a list without any is no split.
+    /// Decodes all pictures as [`pictures::read`] does; a list without any is no split.
     pub fn read(self, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
-        let mut skipped = vec![];
+        let mut skipped = Vec::new();
         let mut read = |split: &str, list: List| match list.is_empty() {
             true => Ok(None),
             false => {
-                let (read, passed_over) = pictures::read(&list, square, decoded)?;
-                skipped.extend(passed_over);
+                let (read, damaged) = pictures::read(&list, square, decoded)?;
+                skipped.extend(damaged);
                 let place = format!("{}, {split} split", self.name);
                 match read.is_empty() {
                     true => Err(none_decodes(place, "image")),
@@ -48,7 +50,7 @@ impl Lists {
             validation,
             test,
             skipped,
-            notes: vec![],
+            notes: self.notes,
         })
     }
 }

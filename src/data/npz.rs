@@ -87,6 +87,7 @@ pub fn read(path: &Path) -> Result<Dataset> {
         train,
         validation,
         test,
+        notes: file.unread(),
         ..Dataset::default()
     })
 }
@@ -96,6 +97,8 @@ struct Npz {
     archive: ZipArchive<BufReader<File>>,
     /// Each array's name in small letters, and its file's in the archive.
     names: Vec<(String, String)>,
+    /// Which of them were read.
+    read: Vec<String>,
     /// Bytes that an array may have.
     most: u64,
 }
@@ -118,6 +121,7 @@ impl Npz {
             place,
             archive,
             names,
+            read: Vec::new(),
             most,
         })
     }
@@ -160,11 +164,29 @@ impl Npz {
         })
     }
 
+    /// What the user should know: which arrays have no name that is known.
+    fn unread(&self) -> Vec<String> {
+        let unread = self
+            .names
+            .iter()
+            .filter(|(name, _)| !self.read.contains(name));
+        let unread: Vec<_> = unread.map(|(name, _)| name.as_str()).collect();
+        match unread.is_empty() {
+            true => Vec::new(),
+            false => vec![format!(
+                "{}: not read: {}",
+                self.place,
+                list(unread.into_iter())
+            )],
+        }
+    }
+
     /// An array by its name in small letters; `None` if there is none.
     fn array(&mut self, name: &str) -> Result<Option<Array>> {
         let Some((_, file)) = self.names.iter().find(|(known, _)| known == name) else {
             return Ok(None);
         };
+        self.read.push(name.to_owned());
         let place = format!("{file} in {}", self.place);
         let entry = self.archive.by_name(file);
         let mut entry = entry.map_err(|error| broken(&place, &error))?;

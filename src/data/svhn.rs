@@ -50,7 +50,10 @@ pub fn read(path: &Path) -> Result<Dataset> {
         validation: None,
         test: test.map(|test| read_split(&test)).transpose()?,
         notes: match extra.is_file() {
-            true => vec![format!("{}: only train and test are read", extra.display())],
+            true => vec![format!(
+                "{} is not read: only train and test are",
+                extra.display()
+            )],
             false => Vec::new(),
         },
         ..Dataset::default()

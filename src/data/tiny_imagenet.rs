@@ -31,14 +31,14 @@ pub(super) fn is_it(folder: &Path) -> bool {
     folder.join(CLASSES).is_file() && folder.join("val").join(ANNOTATIONS).is_file()
 }
 
-/// Reads all images, each brought to the square. Classes are in the order of `wnids.txt`, and
-/// called by the first of their names in `words.txt`, or by their identifiers. An image that cannot
-/// be decoded is passed over.
+/// Reads all images, each brought to a square as [`pictures::read`](super::pictures::read) does.
+/// Classes are in the order of `wnids.txt`, and called by the first of their names in `words.txt`,
+/// or by their identifiers. An image that cannot be decoded is passed over.
 ///
 /// # Errors
 /// [`Error::Data`] for a file or folder that is missing, for a class without images, and for a line
 /// that names no image or class that is there, with the line; [`Error::Io`] for what cannot be
-/// read.
+/// read; and as [`pictures::read`](super::pictures::read).
 pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
     let identifiers = identifiers(&path.join(CLASSES))?;
     let mut train = List::new();
@@ -53,6 +53,7 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         test: annotated(&path.join("val"), &identifiers)?,
         train,
         validation: List::new(),
+        notes: Vec::new(),
     };
     lists.read(square, decoded)
 }
@@ -209,14 +210,6 @@ mod tests {
     use super::super::listed::tests::picture;
     use super::*;
 
-    fn read(path: &Path, side: usize, strict: bool) -> Result<Dataset> {
-        let data = super::read(path, Square::new(side), &mut |_, _| ())?;
-        if strict {
-            data.refuse_skipped()?;
-        }
-        Ok(data)
-    }
-
     fn copy() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
@@ -244,7 +237,7 @@ mod tests {
     }
 
     fn read_it(folder: &tempfile::TempDir) -> Result<Dataset> {
-        read(folder.path(), 8, false)
+        read(folder.path(), Square::new(8), &mut |_, _| ())
     }
 
     #[test]
@@ -288,7 +281,7 @@ mod tests {
             let told = format!("{error}; {}", error.remedy());
             assert!(told.contains(part), "{told}");
         }
-        assert!(read(Path::new("nowhere"), 8, false).is_err());
+        assert!(read(Path::new("nowhere"), Square::new(8), &mut |_, _| ()).is_err());
     }
 
     #[test]

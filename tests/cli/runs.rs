@@ -353,7 +353,9 @@ fn numbers_that_cannot_be_say_what_can() {
 #[test]
 fn what_is_told_of_a_run() {
     let dir = TempDir::new().unwrap();
-    let output = run(tiny(dir.path(), &["train", "--out", "run"]));
+    let mut command = tiny(dir.path(), &["train", "--out", "run"]);
+    command.env("COLUMNS", "80");
+    let output = run(command);
     let notes = String::from_utf8_lossy(&output.stderr);
     assert!(
         notes.contains("1,483 images to train on, 168 to choose on, 411 to test on; 10 classes"),
