@@ -49,6 +49,15 @@ struct Arguments {
 }
 
 // What a command does is said where its arguments are.
+/// What a binary has to carry.
+const LICENCES: [&str; 5] = [
+    "smallvit is licensed under the MIT licence or the Apache licence 2.0, at your choice.\n",
+    include_str!("../../LICENSE-MIT"),
+    include_str!("../../LICENSE-APACHE"),
+    include_str!("../../assets/DejaVuSans-LICENSE.txt"),
+    include_str!("../../THIRD-PARTY.md"),
+];
+
 #[derive(Subcommand)]
 enum Command {
     Compare(compare::Arguments),
@@ -63,6 +72,8 @@ enum Command {
     Bench(bench::Arguments),
     #[command(subcommand)]
     Import(import::Command),
+    /// Print the licences of the program and of all that it is built of.
+    Licences,
     /// Print a script that completes this program's commands in a shell.
     Completions {
         /// The shell.
@@ -105,6 +116,12 @@ fn run(command: Command) -> Result<()> {
         Command::Recipes(arguments) => recipes::run(arguments),
         Command::Bench(arguments) => bench::run(arguments),
         Command::Import(command) => import::run(command),
+        Command::Licences => {
+            for text in LICENCES {
+                output::print(text);
+            }
+            Ok(())
+        }
         Command::Completions { shell } => {
             let mut script = vec![];
             clap_complete::generate(shell, &mut Arguments::command(), "smallvit", &mut script);
