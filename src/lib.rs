@@ -86,6 +86,7 @@ pub mod augment;
 pub mod data;
 pub mod error;
 pub mod input;
+pub mod memory;
 pub mod migrate;
 pub mod models;
 pub mod nn;

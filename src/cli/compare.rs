@@ -9,7 +9,6 @@ use smallvit::models::ModelName;
 use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
-use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::{Error, Result};
@@ -68,8 +67,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     run.check_out()?;
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
-    dataset::tell_remarks(&dataset);
-    let mut prepared = Prepared::new(dataset, &recipe)?;
+    let mut prepared = dataset::prepared(dataset, &recipe)?;
     if run.dry_run {
         let mut plans = vec![];
         for model in models {

@@ -10,6 +10,7 @@ use smallvit::data::pictures::Square;
 use smallvit::data::remarks::remarks;
 use smallvit::data::{self, Dataset, LoadOptions, Loading, search};
 use smallvit::report::table;
+use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 
 use super::hints;
@@ -147,6 +148,16 @@ pub fn tell_remarks(dataset: &Dataset) {
     for remark in remarks(dataset) {
         note!("{}: {remark}", dataset.name);
     }
+}
+
+/// A data set as a recipe divides it; what is odd about either is told.
+pub fn prepared(dataset: Dataset, recipe: &Recipe) -> Result<Prepared> {
+    tell_remarks(&dataset);
+    let prepared = Prepared::new(dataset, recipe)?;
+    for remark in prepared.remarks() {
+        note!("{}: {remark}", prepared.name);
+    }
+    Ok(prepared)
 }
 
 /// What pictures in files of their own are brought to.

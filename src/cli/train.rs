@@ -95,8 +95,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     run.check_out()?;
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
-    dataset::tell_remarks(&dataset);
-    let prepared = Prepared::new(dataset, &recipe)?;
+    let prepared = dataset::prepared(dataset, &recipe)?;
     if run.dry_run {
         let plan = run_plan(&recipe, &prepared, &run)?;
         print_plans(&[plan], &run);

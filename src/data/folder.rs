@@ -9,14 +9,15 @@
 //! `train`, `val` and `test` may be written in capitals. A class's pictures may lie in folders of
 //! their own, `cat/2023/1.png`. Classes and files are taken in the order of their names, so that the
 //! result does not depend on the file system. Files that begin with a dot, and what systems put
-//! into folders by themselves, are no part of it; nor is what is no picture by its name. Pictures
-//! that are passed over are reported in [`Dataset::skipped`].
+//! into folders by themselves, are no part of it; nor is what is no picture by its name (a file
+//! whose name has no ending is looked into). Pictures that are passed over are reported in [`Dataset::skipped`].
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::pictures::{self, Decoded, Skipped, Square};
+use super::remarks::listed;
 use super::statistics::class_counts;
 use super::{Dataset, Split};
 use crate::error::{Error, Result};
@@ -32,6 +33,9 @@ const READ: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gi
 const NOT_READ: [&str; 9] = [
     "tif", "tiff", "heic", "heif", "avif", "jxl", "svg", "tga", "psd",
 ];
+
+/// Endings of what has to be unpacked.
+const ARCHIVES: [&str; 6] = ["zip", "tar", "tgz", "gz", "7z", "rar"];
 
 /// What systems and unpackers leave in folders.
 const LITTER: [&str; 6] = [
@@ -85,6 +89,7 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         None => (path.to_path_buf(), [None, None]),
     };
     let classes = classes(&train_folder)?;
+    notes.extend(all_alike(&train_folder, &classes)?);
     let train = reader.read_split(&train_folder, &classes, true)?;
     let mut others =
         others.map(|folder| folder.map(|folder| reader.read_split(&folder, &classes, false)));
@@ -102,7 +107,7 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
 fn no_folder(path: &Path) -> Error {
     let ending = ending(path);
     let (problem, remedy) = match path.is_file() {
-        true if matches!(&*ending, "zip" | "gz" | "tgz" | "tar" | "7z" | "rar") => (
+        true if ARCHIVES.contains(&&*ending) => (
             "this is an archive, not a folder",
             "unpack it, and name the folder that comes out",
         ),
@@ -120,6 +125,8 @@ fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
         let is_it = |folder: &&String| names.contains(&&*folder.to_lowercase());
         all.folders.iter().filter(is_it).collect::<Vec<_>>()
     });
+    let only_splits = found.iter().flatten().count() == all.folders.len();
+    let to_train = found[0].first().copied();
     // A class may be called "train"; a folder of class folders may not be a class.
     for folders in &mut found {
         let mut kept = vec![];
@@ -138,6 +145,13 @@ fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
                 "rename or remove one of them",
             ));
         }
+    }
+    if let Some(train) = to_train
+        && only_splits
+        && found[0].is_empty()
+    {
+        let problem = "there is no class folder in it";
+        return Err(Error::data(path.join(train).display(), problem, LAYOUT));
     }
     let [train, validation, test] = found.map(|folders| folders.first().map(|f| path.join(f)));
     if train.is_none()
@@ -165,6 +179,10 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
     let listing = list(folder)?;
     let names = listing.folders;
     let (problem, remedy) = match &names[..] {
+        [] if listing.archives && listing.pictures.is_empty() => (
+            "there is nothing in it but an archive".to_owned(),
+            "unpack it, and name the folder that comes out".to_owned(),
+        ),
         [] if listing.pictures.is_empty() => (
             "there is no class folder in it".to_owned(),
             LAYOUT.to_owned(),
@@ -175,9 +193,11 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
         ),
         [one] => {
             let inner = folder.join(one);
-            let hint = match list(&inner)?.folders.len() {
-                0 | 1 => LAYOUT.to_owned(),
-                _ => format!("did you mean folder:{}?", inner.display()),
+            let further = list(&inner)?.folders;
+            let is_train = |name: &String| TRAIN.contains(&&*name.to_lowercase());
+            let hint = match further.len() > 1 || further.iter().any(is_train) {
+                true => format!("did you mean folder:{}?", inner.display()),
+                false => LAYOUT.to_owned(),
             };
             (
                 format!("there is only one class, {one:?}: nothing to tell apart"),
@@ -189,6 +209,27 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
     Err(Error::data(folder.display(), problem, remedy))
 }
 
+/// What is told where all class folders hold the same folders and nothing else: these may be the
+/// classes, and those splits by other names.
+fn all_alike(folder: &Path, classes: &[String]) -> Result<Option<String>> {
+    let mut alike: Option<Vec<String>> = None;
+    for class in classes {
+        let listing = list(&folder.join(class))?;
+        let other = alike.is_some_and(|alike| alike != listing.folders);
+        if other || listing.folders.len() < 2 || !listing.pictures.is_empty() {
+            return Ok(None);
+        }
+        alike = Some(listing.folders);
+    }
+    Ok(alike.map(|inner| {
+        let [classes, inner] = [classes, &inner].map(|names| {
+            let names = names.iter().map(String::as_str);
+            listed(&names.collect::<Vec<_>>())
+        });
+        format!("the classes are {classes}; if they are splits, and {inner} the classes: {LAYOUT}")
+    }))
+}
+
 /// A folder's entries that are of account, sorted by name.
 #[derive(Default)]
 struct Listing {
@@ -197,6 +238,8 @@ struct Listing {
     pictures: Vec<PathBuf>,
     /// Pictures of other formats.
     unread: Vec<PathBuf>,
+    /// Whether there is an archive.
+    archives: bool,
 }
 
 fn list(folder: &Path) -> Result<Listing> {
@@ -214,10 +257,14 @@ fn list(folder: &Path) -> Result<Listing> {
                 return Err(Error::data(path.display(), problem, "rename it"));
             };
             listing.folders.push(name.to_owned());
-        } else if READ.contains(&&*ending) {
+        } else if READ.contains(&&*ending)
+            || ending.is_empty() && pictures::begins_as_picture(&path)
+        {
             listing.pictures.push(path);
         } else if NOT_READ.contains(&&*ending) {
             listing.unread.push(path);
+        } else {
+            listing.archives |= ARCHIVES.contains(&&*ending);
         }
     }
     listing.folders.sort_unstable();
@@ -241,14 +288,19 @@ fn list_deep(folder: &Path) -> Result<Listing> {
         to: &mut Listing,
     ) -> Result<()> {
         let own = fs::canonicalize(folder).map_err(Error::io("list", folder))?;
-        if depth > DEEPEST || !seen.insert(own) {
+        if depth > DEEPEST || !seen.insert(own.clone()) {
             return Ok(());
         }
         let listing = list(folder)?;
         to.pictures.extend(listing.pictures);
         to.unread.extend(listing.unread);
         for name in listing.folders {
-            add(&folder.join(name), depth + 1, seen, to)?;
+            let inner = folder.join(name);
+            // By a link to a folder around this one, pictures of all classes would be of this.
+            let leads_out = fs::canonicalize(&inner).is_ok_and(|inner| own.starts_with(inner));
+            if !leads_out {
+                add(&inner, depth + 1, seen, to)?;
+            }
         }
         Ok(())
     }
@@ -606,12 +658,13 @@ mod tests {
         use std::os::unix::fs::symlink;
         let image = || DynamicImage::from(rgb(8, 8));
         let folder = folder(&[("cat/1.png", image()), ("dog/1.png", image())]);
-        symlink("..", folder.path().join("dog/up")).unwrap();
+        for (target, link) in [("..", "dog/up"), (".", "dog/same"), ("../..", "dog/out")] {
+            symlink(target, folder.path().join(link)).unwrap();
+        }
         symlink("../cat/1.png", folder.path().join("dog/2.png")).unwrap();
         symlink("3.png", folder.path().join("dog/3.png")).unwrap();
         let data = read_at(folder.path(), 8).unwrap();
-        // The folder above has the class folders in it once more: each picture once from there.
-        assert_eq!(data.train.labels, [0, 1, 1, 1]);
+        assert_eq!(data.train.labels, [0, 1, 1]);
         assert_eq!(data.skipped.len(), 1, "{:?}", data.skipped);
         assert!(data.skipped[0].path.ends_with("dog/3.png"));
     }
@@ -690,5 +743,74 @@ mod tests {
         fs::write(&zip, "PK").unwrap();
         let error = read_at(&zip, 8).unwrap_err();
         assert!(error.remedy().contains("unpack it"), "{error}");
+    }
+
+    #[test]
+    fn folders_of_splits_need_class_folders() {
+        let image = || DynamicImage::from(rgb(8, 8));
+        for others in [&["test/1.png"][..], &["test/a/1.png", "val/a/1.png"], &[]] {
+            let files = others.iter().chain(&["train/1.png"]);
+            let files: Vec<_> = files.map(|path| (*path, image())).collect();
+            let error = problem(&folder(&files));
+            assert!(
+                error.ends_with("train: there is no class folder in it"),
+                "{error}"
+            );
+        }
+        let unknown = folder(&[
+            ("first/a/1.png", image()),
+            ("first/b/1.png", image()),
+            ("second/a/1.png", image()),
+            ("second/b/1.png", image()),
+        ]);
+        let notes = read_at(unknown.path(), 8).unwrap().notes;
+        assert!(
+            notes[0].starts_with("the classes are first, second; if they are splits, and a, b")
+        );
+        let wrapped = folder(&[("pets/Train/a/1.png", image())]);
+        let error = read_at(wrapped.path(), 8).unwrap_err();
+        assert!(
+            error.remedy().starts_with("did you mean folder:"),
+            "{error}"
+        );
+        let packed = tempfile::tempdir().unwrap();
+        fs::write(packed.path().join("pets.tar.gz"), "").unwrap();
+        let error = read_at(packed.path(), 8).unwrap_err();
+        assert!(
+            error.to_string().contains("nothing in it but an archive"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_picture_whose_name_has_no_ending_is_one() {
+        let image = || DynamicImage::from(rgb(8, 8));
+        let folder = folder(&[("cat/1.png", image()), ("dog/1.png", image())]);
+        fs::rename(
+            folder.path().join("dog/1.png"),
+            folder.path().join("dog/n02085620"),
+        )
+        .unwrap();
+        for other in ["dog/LICENSE", "dog/empty"] {
+            fs::write(folder.path().join(other), &other[4..8]).unwrap();
+        }
+        let data = read_at(folder.path(), 8).unwrap();
+        assert_eq!(data.train.labels, [0, 1]);
+        assert_eq!(data.skipped, []);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_of_any_kind_are_taken_or_refused_in_words() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+        let image = || DynamicImage::from(rgb(2, 2));
+        let wild = folder(&[("a\u{1b}[2J/1.png", image()), ("b\n/1.png", image())]);
+        let path = |name: &[u8]| wild.path().join(OsStr::from_bytes(name));
+        fs::rename(path(b"b\n/1.png"), path(b"b\n/\xff.png")).unwrap();
+        let data = read_at(wild.path(), 2).unwrap();
+        assert_eq!((data.classes.len(), data.train.len()), (2, 2));
+        fs::create_dir(path(b"c\xff")).unwrap();
+        assert!(problem(&wild).contains("not UTF-8"));
     }
 }

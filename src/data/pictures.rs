@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Images, Split};
 use crate::error::{Error, Result, printable};
-use crate::input;
+use crate::{input, memory};
 
 /// Pixels that a picture may have: 67 million, 8192 × 8192.
 pub const MOST_PIXELS: u64 = 1 << 26;
@@ -190,19 +190,23 @@ pub fn read(
     Ok((split, skipped.into_iter().map(skip).collect()))
 }
 
-/// Zeros for so many squares.
+/// Zeros for so many squares, if there is memory for them.
 fn room_for(images: usize, side: usize) -> Result<Vec<u8>> {
     let mut pixels = Vec::new();
-    let bytes = images.checked_mul(side * side * 3);
-    let reserved = bytes.is_some_and(|bytes| pixels.try_reserve_exact(bytes).is_ok());
-    if !reserved {
+    let bytes = images.saturating_mul(side * side * 3);
+    // A system may promise what it does not have, and end the program later.
+    let free = memory::available().unwrap_or(u64::MAX);
+    if bytes as u64 > free || pixels.try_reserve_exact(bytes).is_err() {
         return Err(Error::data(
             format!("{images} pictures of {side}×{side} pixels"),
-            "they do not fit into memory",
+            format!(
+                "they take {} MB of memory, more than is free",
+                bytes / 1_000_000
+            ),
             "choose a smaller size, or fewer pictures",
         ));
     }
-    pixels.resize(bytes.unwrap_or(0), 0);
+    pixels.resize(bytes, 0);
     Ok(pixels)
 }
 
@@ -233,6 +237,13 @@ fn each(
             decoded(done, files.len());
         }
     });
+}
+
+/// Whether a file begins as a picture does, of a format that is read or not.
+pub fn begins_as_picture(path: &Path) -> bool {
+    let mut begin = Vec::new();
+    let read = input::open(path).map(|(file, _)| file.take(32).read_to_end(&mut begin));
+    matches!(read, Ok(Ok(_))) && image::guess_format(&begin).is_ok()
 }
 
 /// One picture file → RGB, as [`read`] does with each.
@@ -538,6 +549,14 @@ mod tests {
             assert_ne!(label % 5, 3);
             assert_eq!(split.images.image(image), [label as u8; 48]);
             assert_eq!(split.files[image], files[label as usize].1);
+        }
+    }
+
+    #[test]
+    fn more_pictures_than_memory_holds_are_refused_before_any_is_read() {
+        for images in [usize::MAX, 1 << 26] {
+            let error = room_for(images, 4096).unwrap_err().to_string();
+            assert!(error.ends_with("more than is free"), "{error}");
         }
     }
 }

@@ -99,7 +99,7 @@ fn told<'a>(twins: impl Iterator<Item = &'a Twin>, one: &str, more: &str) -> Opt
 }
 
 /// The first of them.
-fn listed(all: &[&str]) -> String {
+pub(crate) fn listed(all: &[&str]) -> String {
     let named = all
         .iter()
         .take(NAMED)

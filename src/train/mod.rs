@@ -9,7 +9,7 @@
 //! | a step | [`workers`] (micro-batches on threads), [`tree`] (their sum), [`gradients`], [`optimizer`], [`average`] |
 //! | how good | [`metrics`], [`evaluate`] |
 //! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`] |
-//! | what it costs | [`clock`], [`memory`], [`room`] (on disk); [`plan`] (beforehand) |
+//! | what it costs | [`clock`], [`memory`](crate::memory), [`room`] (on disk); [`plan`] (beforehand) |
 
 pub mod average;
 pub mod checkpoint;
@@ -22,7 +22,6 @@ pub mod folder;
 pub mod gradients;
 pub mod groups;
 pub mod history;
-pub mod memory;
 pub mod metrics;
 pub mod observer;
 pub mod optimizer;

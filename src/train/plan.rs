@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::clock::median;
 use super::epoch::loader;
 use super::evaluate::evaluate;
-use super::memory;
 use super::prepare::Subset;
 use super::room::Disk;
 use super::run::{Run, config};
@@ -15,6 +14,7 @@ use super::state::TrainState;
 use super::step::train_step;
 use super::workers::Workers;
 use crate::error::Result;
+use crate::memory;
 use crate::models::ModelName;
 
 /// Steps that are timed, after one that is not.

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::recipe::Recipe;
 use crate::augment::Preprocess;
+use crate::data::remarks::listed;
 use crate::data::split::{self, Method};
-use crate::data::statistics::Statistics;
+use crate::data::statistics::{Statistics, class_counts};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::models::file::ModelInfo;
@@ -17,6 +18,13 @@ pub struct Subset {
     pub split: Arc<Split>,
     /// Which of them.
     pub samples: Vec<u32>,
+}
+
+impl Subset {
+    fn labels(&self) -> impl Iterator<Item = u32> {
+        let samples = self.samples.iter();
+        samples.map(|&sample| self.split.labels[sample as usize])
+    }
 }
 
 /// Everything of a data set that a run needs.
@@ -97,6 +105,32 @@ impl Prepared {
         })
     }
 
+    /// What its user should know of the division, a sentence each: classes of which no image is left
+    /// to train, validate or test on.
+    pub fn remarks(&self) -> Vec<String> {
+        let parts = [
+            ("train", &self.train),
+            ("validate", &self.validation),
+            ("test", &self.test),
+        ];
+        let remark = |(purpose, part): (&str, &Subset)| {
+            let labels: Vec<u32> = part.labels().collect();
+            let counts = class_counts(&labels, self.info.classes.len());
+            let lacking = self.info.classes.iter().zip(counts);
+            let lacking: Vec<&str> = lacking
+                .filter_map(|(class, count)| (count == 0).then_some(&**class))
+                .collect();
+            let problem = match lacking.len() {
+                0 => return None,
+                1 => "1 class has".to_owned(),
+                count => format!("{count} classes have"),
+            };
+            let lacking = listed(&lacking);
+            Some(format!("{problem} no image to {purpose} on: {lacking}"))
+        };
+        parts.into_iter().filter_map(remark).collect()
+    }
+
     /// What every image goes through.
     pub fn preprocess(&self) -> Arc<Preprocess> {
         Arc::new(self.info.preprocess())
@@ -140,5 +174,48 @@ fn named(field: &'static str) -> impl Fn(Error) -> Error {
             problem, remedy, ..
         } => Error::recipe(field, problem, remedy),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Images;
+
+    #[test]
+    fn classes_that_a_division_leaves_without_images_are_told() {
+        let labels: Vec<u32> = (0..21).map(|image| image / 10).collect();
+        let images = Images {
+            height: 8,
+            width: 8,
+            channels: 1,
+            pixels: (0..21 * 64).map(|pixel| pixel as u8).collect(),
+        };
+        let train = Split {
+            images,
+            labels,
+            ..Split::default()
+        };
+        let dataset = Dataset {
+            classes: ["cat", "dog", "bird"].map(String::from).to_vec(),
+            train,
+            ..Dataset::default()
+        };
+        let recipe = |holdout: &str| {
+            let settings = ["model.image_size=8", "model.patch_size=4", holdout];
+            Recipe::load("quickstart", &settings.map(String::from)).unwrap()
+        };
+        let remarks = |holdout: &str| {
+            let prepared = Prepared::new(dataset.clone(), &recipe(holdout)).unwrap();
+            prepared.remarks()
+        };
+        let of_one = [
+            "1 class has no image to validate on: bird",
+            "1 class has no image to test on: bird",
+        ];
+        assert_eq!(remarks("data.holdout=stratified"), of_one);
+        let last = remarks("data.holdout=last");
+        assert_eq!(last[0], "1 class has no image to train on: bird");
+        assert_eq!(last[1], "1 class has no image to validate on: cat");
     }
 }

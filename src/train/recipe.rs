@@ -16,7 +16,6 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
-use super::memory;
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::Augmentation;
@@ -26,6 +25,7 @@ use crate::data::pictures::Fit;
 use crate::data::split::Method;
 use crate::error::{Error, Result, printable};
 use crate::input;
+use crate::memory;
 use crate::migrate::{self, SCHEMA};
 use crate::models::{Family, ModelConfig};
 use crate::settings;

@@ -11,7 +11,6 @@ use super::epoch::{EpochConfig, epoch, interrupted};
 use super::evaluate::evaluate;
 use super::folder::RunFolder;
 use super::history;
-use super::memory;
 use super::metrics::{Metrics, standard_error};
 use super::observer::{Begin, Observer, tell};
 use super::prepare::Prepared;
@@ -22,6 +21,7 @@ use super::state::TrainState;
 use super::step::StepConfig;
 use super::workers::Workers;
 use crate::error::{Error, Result};
+use crate::memory;
 use crate::models::Model;
 use crate::{atomic, models::file};
 

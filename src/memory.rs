@@ -1,4 +1,4 @@
-//! How much memory a run takes.
+//! How much memory there is, and how much was taken.
 
 use std::fs;
 
