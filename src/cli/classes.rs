@@ -26,11 +26,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 impl Matching {
     /// For each of the data set's classes, the number of the model's: that of the same name, unless
-    /// something else is said. A model whose classes have only their numbers for names knows them
-    /// by position.
-    pub fn of(&self, set: &str, theirs: &[String], ours: &[String]) -> Result<Vec<usize>> {
+    /// something else is said. A model from elsewhere whose classes have only their numbers for names
+    /// knows them by position.
+    pub fn of(
+        &self,
+        set: &str,
+        theirs: &[String],
+        ours: &[String],
+        from_elsewhere: bool,
+    ) -> Result<Vec<usize>> {
         let mut numbers = (0..).zip(ours);
-        let unnamed = numbers.all(|(number, name)| *name == number.to_string());
+        let unnamed = from_elsewhere && numbers.all(|(number, name)| *name == number.to_string());
         let nothing_said = self.map.is_empty() && !theirs.iter().all(|name| ours.contains(name));
         if self.by_position || (unnamed && nothing_said) {
             return by_position(set, theirs, ours);
@@ -63,6 +69,17 @@ impl Matching {
                     format!("it has {}", listed(&names)),
                 ))
             };
+            if self
+                .map
+                .iter()
+                .any(|other| other.0 == *data && other.1 != *model)
+            {
+                return Err(Error::recipe(
+                    "--map",
+                    format!("{data:?} is given two classes of the model"),
+                    "give it one",
+                ));
+            }
             if !theirs.contains(data) {
                 return refuse(set, data, theirs);
             }
@@ -134,7 +151,7 @@ mod tests {
 
     fn matched(map: &[&str], by_position: bool, theirs: &str, ours: &str) -> Result<Vec<usize>> {
         let map = map.iter().map(|text| pair(text).unwrap()).collect();
-        Matching { map, by_position }.of("the data", &names(theirs), &names(ours))
+        Matching { map, by_position }.of("the data", &names(theirs), &names(ours), true)
     }
 
     #[test]

@@ -11,6 +11,7 @@ use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
+use smallvit::train::room::{self, Disk};
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
@@ -44,15 +45,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         models,
         resume,
     } = arguments;
-    for (i, model) in models.iter().enumerate() {
-        if models[..i].contains(model) {
-            return Err(Error::recipe(
-                "--models",
-                format!("{model} is there twice"),
-                "name each model once",
-            ));
-        }
-    }
+    check_models(&models, "--models")?;
     let (folder, recipe, models) = match resume {
         Some(folder) => {
             let folder = RunFolder(folder);
@@ -61,10 +54,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
             recipe.precision.resume(&mut run)?;
             (Some(folder), run, models)
         }
-        None => (None, recipe.load(data.data.as_deref())?, models),
+        None => (
+            None,
+            recipe.load(data.data.as_deref(), run.quiet || run.json)?,
+            models,
+        ),
     };
     // Refused before any work.
-    run.check_out()?;
+    if folder.is_none() {
+        run.check_out()?;
+    }
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     let mut prepared = dataset::prepared(dataset, &recipe)?;
@@ -84,6 +83,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
         None => RunFolder(run.folder(&recipe)?),
     };
     let _lock = folder.lock()?;
+    let of_model = |model: ModelName| {
+        let mut recipe = recipe.clone();
+        recipe.model = recipe.model.named(model);
+        (recipe, RunFolder(folder.0.join(model.to_string())))
+    };
+    // All of them, before the first takes its hours.
+    let mut disks = vec![];
+    for &model in &models {
+        let (recipe, own) = of_model(model);
+        checkpoint::check_recipe(&own, &recipe, &folder.recipe())?;
+        if !own.result().exists() {
+            disks.push(Disk::of(&recipe, &prepared.info));
+        }
+    }
+    room::check(&folder.0, &disks, 0)?;
     atomic::sweep(&folder.0);
     atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     let names = serde_json::json!(models).to_string();
@@ -94,21 +108,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
         options: &run,
         data_options: &data,
         stop: &stop,
-        resume_command: format!("smallvit compare --resume {}", folder.0.display()),
+        resume_command: format!("smallvit compare --resume {}", options::quoted(&folder.0)),
         from: checkpoint::From::Last,
         models_after: models.len() as u64,
     };
     let mut runs = vec![];
-    for model in models {
+    for &model in &models {
         job.models_after -= 1;
-        let mut recipe = recipe.clone();
-        recipe.model = recipe.model.named(model);
+        let (recipe, model_folder) = of_model(model);
         prepared.info.config = recipe.model.clone();
-        let model_folder = RunFolder(folder.0.join(model.to_string()));
         let done = job.run(&recipe, &prepared, &model_folder)?;
-        draw_curves(&model_folder, &recipe, std::slice::from_ref(&done))?;
         runs.push(done);
     }
+    let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
+    write_result(&folder.result(), &results)?;
+    // The numbers first: they are what matters.
+    print_results(&results, &folder, &run);
+    for (model, done) in models.iter().zip(&runs) {
+        let (recipe, own) = of_model(*model);
+        draw_curves(&own, &recipe, std::slice::from_ref(done))?;
+    }
+    draw_curves(&folder, &recipe, &runs)?;
     // Why it works: what a token sees with and without shifted patches.
     draw_patches(
         &prepared.name,
@@ -118,10 +138,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
         prepared.train.samples[0] as usize,
         &folder.0.join("patches.png"),
     )?;
-    let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
-    write_result(&folder.result(), &results)?;
-    draw_curves(&folder, &recipe, &runs)?;
-    print_results(&results, &folder, &run);
+    Ok(())
+}
+
+/// Refuses a comparison of nothing, and of one model twice.
+fn check_models(models: &[ModelName], place: &str) -> Result<()> {
+    if models.is_empty() {
+        return Err(Error::recipe(
+            place,
+            "there is no model",
+            "name one or more",
+        ));
+    }
+    for (i, model) in models.iter().enumerate() {
+        if models[..i].contains(model) {
+            let problem = format!("{model} is there twice");
+            return Err(Error::recipe(place, problem, "name each model once"));
+        }
+    }
     Ok(())
 }
 
@@ -141,11 +175,13 @@ fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
         ));
     }
     let text = input::text(&path, 1 << 16)?;
-    serde_json::from_str(&text).map_err(|error| {
+    let models: Vec<ModelName> = serde_json::from_str(&text).map_err(|error| {
         Error::model(
             path.display(),
             error.to_string(),
             "write the models into it as they were, for example [\"vit\",\"sl-vit\"]",
         )
-    })
+    })?;
+    check_models(&models, &path.display().to_string())?;
+    Ok(models)
 }

@@ -14,6 +14,7 @@ use smallvit::report::table;
 
 use super::dataset::{self, CopyOptions};
 use super::hints;
+use super::options::whole;
 use super::output;
 
 /// List, fetch and inspect data sets.
@@ -43,8 +44,8 @@ pub enum Command {
         #[arg(value_name = "SET")]
         spec: String,
         /// Pixels a side to which pictures are brought.
-        #[arg(long, value_name = "N", default_value_t = 72)]
-        folder_size: usize,
+        #[arg(long, value_name = "N", default_value = "72", value_parser = whole(1, 4096), allow_hyphen_values = true)]
+        folder_size: u64,
         /// How pictures that are not square become so: crop, squash or pad.
         #[arg(long, default_value_t, value_parser = hints::value::<Fit>)]
         fit: Fit,
@@ -80,7 +81,7 @@ pub fn run(command: Command) -> Result<()> {
             let dataset = copy.load(
                 &spec,
                 Square {
-                    side: folder_size,
+                    side: folder_size as usize,
                     fit,
                 },
             )?;

@@ -44,7 +44,7 @@ pub struct Arguments {
     #[command(flatten)]
     device: DeviceOption,
     /// Where the confusion matrix is drawn, as PNG, JPEG or SVG [default: confusion.png in the run
-    /// folder, or here].
+    /// folder; nowhere for a model's file].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -132,12 +132,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
             ));
         }
     };
+    let from_elsewhere = recipe.is_none();
     let recipe = recipe.unwrap_or_default();
     let dataset = arguments.data.load(&set, info.square())?;
     check_images(&set, &dataset, &info)?;
     let classes = arguments
         .matching
-        .of(&set, &dataset.classes, &info.classes)?;
+        .of(&set, &dataset.classes, &info.classes, from_elsewhere)?;
     let trained_on = contents.text("fingerprint") == Some(&dataset.fingerprint());
     let part = part(dataset, &recipe, arguments.split, trained_on, &set)?;
     if part.samples.is_empty() {
@@ -188,11 +189,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
 /// Where the confusion matrix goes unless something else is asked for; nowhere, where that cannot
 /// be written: the numbers are what matters.
 fn usual_picture(model: &Path) -> Option<PathBuf> {
-    let folder = match model.is_dir() {
-        true => model,
-        false => Path::new("."),
-    };
-    let picture = folder.join("confusion.png");
+    if !model.is_dir() {
+        return None;
+    }
+    let picture = model.join("confusion.png");
     let error = atomic::check_writable(&picture).err();
     if let Some(error) = &error {
         note!("no confusion matrix is drawn: {error}; -o FILE draws it elsewhere");
@@ -359,23 +359,24 @@ fn part(
     trained_on: bool,
     set: &str,
 ) -> Result<prepare::Subset> {
-    if trained_on || (asked == Part::Test && dataset.test.is_some()) {
+    if trained_on {
         let prepared = Prepared::new(dataset, recipe)?;
         return Ok(match asked {
             Part::Test => prepared.test,
             Part::Validation => prepared.validation,
         });
     }
-    let split = match (asked, dataset.validation) {
-        (Part::Validation, Some(validation)) => validation,
-        (Part::Validation, None) => {
+    let split = match (asked, dataset.validation, dataset.test) {
+        (Part::Test, _, Some(test)) => test,
+        (Part::Validation, Some(validation), _) => validation,
+        (Part::Validation, None, _) => {
             return Err(Error::recipe(
                 "--split",
                 format!("{set} has no validation images, and is not what the model was trained on"),
                 "leave --split out",
             ));
         }
-        (Part::Test, _) => {
+        (Part::Test, _, None) => {
             note!("{set} has no test images of its own and was not trained on: all are taken");
             dataset.train
         }

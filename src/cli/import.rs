@@ -40,10 +40,10 @@ pub struct Arguments {
     classes: Vec<String>,
     /// Dropout rate of attention and of the blocks' MLPs, which bears on training alone [default:
     /// the file's].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     dropout: Option<f64>,
     /// Dropout rate in the classifier [default: the file's].
-    #[arg(long, value_name = "RATE")]
+    #[arg(long, value_name = "RATE", allow_hyphen_values = true)]
     head_dropout: Option<f64>,
     /// Replace a model that was imported into the folder before.
     #[arg(long)]

@@ -34,7 +34,7 @@ Exit status:
   0    done
   1    something failed, or part of the result is missing
   2    a request that cannot be met; nothing was done
-  130  stopped by Ctrl-C or a termination signal, and all is saved";
+  130  stopped by Ctrl-C or a termination signal; all is saved, unless it came twice";
 
 /// Train Vision Transformers from scratch on small image sets.
 ///

@@ -29,7 +29,7 @@ pub struct RecipeOptions {
     pub settings: Vec<String>,
     /// Times through the training images; short for --set train.epochs=N. Of a training that this
     /// makes shorter, the warm-up keeps its share.
-    #[arg(long, value_name = "N", value_parser = whole(1, 1_000_000), allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = whole(1, 100_000), allow_hyphen_values = true)]
     pub epochs: Option<u64>,
     /// Images a step; short for --set train.batch=N.
     #[arg(long, value_name = "N", value_parser = whole(1, 1 << 20), allow_hyphen_values = true)]
@@ -79,7 +79,7 @@ impl PrecisionOption {
 
 impl RecipeOptions {
     /// The recipe with its changes; `data` is `--data`.
-    pub fn load(&self, data: Option<&str>) -> Result<Recipe> {
+    pub fn load(&self, data: Option<&str>, quiet: bool) -> Result<Recipe> {
         let name = match (&self.recipe, data) {
             (Some(name), _) => name,
             // The Keras example's own data with its own recipe.
@@ -92,7 +92,7 @@ impl RecipeOptions {
         settings.extend(self.lr.map(|rate| format!("train.learning_rate={rate:?}")));
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
         settings.extend(self.precision.setting());
-        settings.extend(shorter_warmup(name, &settings));
+        settings.extend(shorter_warmup(name, &settings, quiet));
         if let Some(set) = data {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(set)));
@@ -105,7 +105,7 @@ impl RecipeOptions {
 
 /// The warm-up for a training that settings make shorter than the recipe's own, and say nothing of
 /// its warm-up: the same share of it.
-fn shorter_warmup(name: &str, settings: &[String]) -> Option<String> {
+fn shorter_warmup(name: &str, settings: &[String], quiet: bool) -> Option<String> {
     let of = |field: &str| {
         // The last one counts.
         settings.iter().rev().find_map(|setting| {
@@ -121,12 +121,24 @@ fn shorter_warmup(name: &str, settings: &[String]) -> Option<String> {
         return None;
     }
     let warmup = own.warmup_epochs * share;
-    note!(
-        "the warm-up is shortened with the training, from {} epochs to {warmup} \
+    if !quiet {
+        note!(
+            "the warm-up is shortened with the training, from {} to {warmup} epochs \
          (--set train.warmup_epochs=… sets it)",
-        own.warmup_epochs
-    );
+            own.warmup_epochs
+        );
+    }
     Some(format!("train.warmup_epochs={warmup:?}"))
+}
+
+/// A path as a shell takes it.
+pub fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@,".contains(c);
+    match path.chars().all(plain) && !path.is_empty() {
+        true => path,
+        false => format!("'{}'", path.replace('\'', "'\\''")),
+    }
 }
 
 /// For clap: a whole number within bounds, which may be written `1e3`.
@@ -248,10 +260,21 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// Refuses a folder that could not be written in.
+    /// Refuses a folder that could not be written in, or holds something.
     pub fn check_out(&self) -> Result<()> {
-        match &self.out {
-            Some(out) if !self.dry_run => atomic::check_folder(out),
+        if self.dry_run {
+            return Ok(());
+        }
+        let Some(out) = &self.out else {
+            return atomic::check_folder(Path::new("runs"));
+        };
+        atomic::check_folder(out)?;
+        match std::fs::read_dir(out).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => Err(Error::recipe(
+                "--out",
+                format!("{} is not empty, it may already hold a run", out.display()),
+                "choose another folder, or go on with the run: --resume DIR",
+            )),
             _ => Ok(()),
         }
     }
@@ -276,14 +299,6 @@ impl RunOptions {
         };
         if asked {
             std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
-            let mut entries = std::fs::read_dir(&out).map_err(Error::io("read", &out))?;
-            if entries.next().is_some() {
-                return Err(Error::recipe(
-                    "--out",
-                    format!("{} is not empty, it may already hold a run", out.display()),
-                    "choose another folder, or go on with the run: --resume DIR",
-                ));
-            }
             return Ok(out);
         }
         std::fs::create_dir_all("runs").map_err(Error::io("create", "runs"))?;
@@ -325,7 +340,10 @@ pub fn stop_flag() -> Arc<AtomicBool> {
         None => {
             first = Some(Instant::now());
             set.store(true, Ordering::Relaxed);
-            note!("\nfinishing the step and saving; once more to stop at once");
+            // Aside, so that somebody who does not read it cannot keep the next one waiting.
+            std::thread::spawn(|| {
+                note!("\nfinishing the step and saving; once more to stop at once");
+            });
         }
         Some(first) if first.elapsed() < Duration::from_millis(100) => {}
         Some(_) => std::process::exit(130),

@@ -72,8 +72,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
     answers.end()
 }
 
-/// The pictures that were asked for. A folder without any stays, and is told of as a picture that
-/// cannot be read.
+/// The pictures that were asked for. A folder without any, or that cannot be looked into, stays, and
+/// is told of as a picture that cannot be read.
 fn files(asked: &[PathBuf]) -> Vec<PathBuf> {
     let in_folder = |path: &PathBuf| {
         let pictures = folder::pictures(path).unwrap_or_default();
@@ -94,7 +94,8 @@ fn files(asked: &[PathBuf]) -> Vec<PathBuf> {
 fn read(path: &Path, info: &ModelInfo) -> Result<Vec<f32>> {
     let refuse = |problem: String, remedy: &str| Error::data(path.display(), problem, remedy);
     if path.is_dir() {
-        let remedy = "name the pictures themselves, for example FOLDER/*/*.png";
+        folder::pictures(path)?;
+        let remedy = "name a folder with pictures in it";
         return Err(refuse("there is no picture in this folder".into(), remedy));
     }
     let image = pictures::decode(path, info.square()).map_err(|error| {

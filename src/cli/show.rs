@@ -78,7 +78,7 @@ pub fn run(command: Command) -> Result<()> {
 
 impl Shown {
     fn load(&self) -> Result<(Recipe, Dataset)> {
-        let recipe = self.recipe.load(self.data.data.as_deref())?;
+        let recipe = self.recipe.load(self.data.data.as_deref(), false)?;
         let dataset = self.data.load(&recipe.data.set, dataset::square(&recipe))?;
         Ok((recipe, dataset))
     }
@@ -229,7 +229,9 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
 
 fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
     output::reserve(&arguments.out)?;
-    let recipe = arguments.recipe.load(arguments.data.data.as_deref())?;
+    let recipe = arguments
+        .recipe
+        .load(arguments.data.data.as_deref(), false)?;
     let steps_per_epoch = match arguments.steps_per_epoch {
         Some(steps) => steps.max(1),
         None => {

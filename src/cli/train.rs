@@ -17,7 +17,6 @@ use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, read_result};
 use smallvit::train::run::{self, Run};
-use smallvit::train::state::Counters;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
@@ -79,12 +78,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
     } = arguments;
     let (folder, recipe) = match resume {
         Some(folder) => {
-            let (folder, mut run) = resumed(folder)?;
+            let (folder, mut run) = resumed(folder, from)?;
             recipe.precision.resume(&mut run)?;
-            (folder, run)
+            (Some(folder), run)
         }
         None => {
-            let mut recipe = recipe.load(data.data.as_deref())?;
+            let mut recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
             if let Some(model) = model {
                 recipe.model = recipe.model.named(model);
             }
@@ -92,7 +91,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         }
     };
     // Refused before any work.
-    run.check_out()?;
+    if folder.is_none() {
+        run.check_out()?;
+    }
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     let prepared = dataset::prepared(dataset, &recipe)?;
@@ -111,14 +112,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
         options: &run,
         data_options: &data,
         stop: &stop,
-        resume_command: format!("smallvit train --resume {}", folder.0.display()),
+        resume_command: format!("smallvit train --resume {}", options::quoted(&folder.0)),
         from: from.into(),
         models_after: 0,
     };
     let (result, history) = job.run(&recipe, &prepared, &folder)?;
-    draw_curves(&folder, &recipe, &[(result.clone(), history)])?;
-    print_results(&[result], &folder, &run);
-    Ok(())
+    // The numbers first: they are what matters.
+    print_results(std::slice::from_ref(&result), &folder, &run);
+    draw_curves(&folder, &recipe, &[(result, history)])
 }
 
 /// How many images there are for what.
@@ -137,10 +138,20 @@ pub fn tell_sizes(data: &Prepared, options: &RunOptions) {
 
 /// What a run would take.
 pub fn run_plan(recipe: &Recipe, data: &Prepared, options: &RunOptions) -> Result<Plan> {
+    if !options.quiet && !options.json {
+        let size = recipe
+            .model
+            .size(data.info.input[2], data.info.classes.len());
+        note!(
+            "{}: {} parameters; measuring a few steps",
+            recipe.model.name(),
+            table::count(size.parameters)
+        );
+    }
     plan::plan(&Run {
         recipe,
         data,
-        folder: &RunFolder(PathBuf::new()),
+        folder: &RunFolder(options.out.clone().unwrap_or("runs".into())),
         threads: options.threads.count(),
         device: options.device.open()?,
         stop: &AtomicBool::new(false),
@@ -189,7 +200,7 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
     };
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
     output::prose(format!(
-        "\n{}; {} in all. Measured on a few steps, which were thrown away; nothing was written. \
+        "\n{}; {} in all. Measured on a few steps, which were thrown away; no run was written. \
          mega-MACs: million multiplications and additions an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
         table::seconds(plans.iter().map(|plan| plan.seconds).sum()),
@@ -197,8 +208,9 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
     ));
 }
 
-/// The run in a folder, and its recipe.
-fn resumed(folder: PathBuf) -> Result<(Option<RunFolder>, Recipe)> {
+/// The run in a folder, and its recipe. What would be refused later is refused before the data set is
+/// read.
+fn resumed(folder: PathBuf, from: Start) -> Result<(RunFolder, Recipe)> {
     let folder = RunFolder(folder);
     if folder.models().exists() {
         return Err(Error::model(
@@ -218,7 +230,16 @@ fn resumed(folder: PathBuf) -> Result<(Option<RunFolder>, Recipe)> {
         ));
     }
     let recipe = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
-    Ok((Some(folder), recipe))
+    drop(folder.lock()?);
+    checkpoint::check_recipe(&folder, &recipe, &folder.recipe())?;
+    if folder.result().exists() && !matches!(from, Start::Last) {
+        return Err(Error::recipe(
+            "--from",
+            "this run has ended, and its result is there",
+            "leave it out, to see the result; or take result.json away, to train on from there",
+        ));
+    }
+    Ok((folder, recipe))
 }
 
 /// What the runs of a command share.
@@ -243,7 +264,6 @@ impl Job<'_> {
         folder: &RunFolder,
     ) -> Result<(RunResult, Vec<Epoch>)> {
         if folder.result().exists() {
-            checkpoint::check_recipe(folder, recipe)?;
             let mut results = read_result(&folder.result())?;
             let result = results.pop().ok_or_else(|| {
                 Error::model(
@@ -252,7 +272,7 @@ impl Job<'_> {
                     "take away the file; the run writes it again",
                 )
             })?;
-            return Ok((result, history(folder)?));
+            return Ok((result, checkpoint::history(folder)?));
         }
         let name = recipe.model.name();
         let mut table = HistoryFile::new(folder.history());
@@ -270,16 +290,19 @@ impl Job<'_> {
         };
         let result = run::train(&run, &mut [&mut table, &mut events, &mut progress]);
         let result = result.map_err(|error| with_flags(error, folder))?;
-        Ok((result, history(folder)?))
+        Ok((result, checkpoint::history(folder)?))
     }
 
     fn resume_command(&self) -> String {
         let mut command = self.resume_command.clone();
         if let Some(dir) = &self.data_options.copy.data_dir {
-            command += &format!(" --data-dir {}", dir.display());
+            command += &format!(" --data-dir {}", options::quoted(dir));
         }
         if self.data_options.copy.strict {
             command += " --strict";
+        }
+        if self.data_options.copy.offline {
+            command += " --offline";
         }
         if let Some(threads) = self.options.threads.asked {
             command += &format!(" --threads {threads}");
@@ -301,19 +324,12 @@ fn with_flags(error: Error, folder: &RunFolder) -> Error {
                 error,
                 &format!(
                     "smallvit train --resume {} --from previous|best",
-                    folder.0.display()
+                    options::quoted(&folder.0)
                 ),
             )
         }
         _ => error,
     }
-}
-
-/// The epochs of a run.
-pub fn history(folder: &RunFolder) -> Result<Vec<Epoch>> {
-    let contents = smallvit::models::file::Contents::read(&folder.last())?;
-    let counters: Counters = contents.json("state")?;
-    Ok(counters.history)
 }
 
 /// `curves.png`: losses, accuracies and rates of one model or more.
@@ -427,6 +443,13 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         folder.0.display()
     ));
     for result in results {
+        if let Some(why) = &result.best_lost {
+            note!(
+                "{}: the best epoch's weights could not be read ({why}); what is said of the best \
+                 epoch is of the last one",
+                result.model
+            );
+        }
         if let Some(step) = result.restarted_at_step {
             note!(
                 "{} went on from the best epoch's weights at step {step}, with an optimizer that \

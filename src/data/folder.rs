@@ -30,8 +30,9 @@ const TEST: [&str; 2] = ["test", "testing"];
 const READ: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif"];
 
 /// Endings of pictures that are not.
-const NOT_READ: [&str; 9] = [
-    "tif", "tiff", "heic", "heif", "avif", "jxl", "svg", "tga", "psd",
+const NOT_READ: [&str; 25] = [
+    "tif", "tiff", "heic", "heif", "avif", "jxl", "svg", "tga", "psd", "exr", "hdr", "qoi", "ppm",
+    "pgm", "pbm", "pnm", "ico", "jp2", "cr2", "cr3", "nef", "dng", "raw", "dds", "apng",
 ];
 
 /// Endings of what has to be unpacked.
@@ -79,6 +80,7 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
             let used = [Some(&train), validation.as_ref(), test.as_ref()];
             let is_used = |name: &String| used.iter().flatten().any(|used| used.ends_with(name));
             for name in all.folders.iter().filter(|name| !is_used(name)) {
+                reader.beside(&list_deep(&path.join(name))?);
                 notes.push(format!(
                     "{} is no split, and is passed over",
                     path.join(name).display()
@@ -166,12 +168,16 @@ fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
     Ok([train, validation, test])
 }
 
-/// The pictures that lie in a folder, by the endings of their names; sorted.
+/// All pictures in a folder and in those in it, by the endings of their names, those of formats that
+/// are not read among them; sorted.
 ///
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be listed.
 pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    Ok(list(folder)?.pictures)
+    let listing = list_deep(folder)?;
+    let mut all = [listing.pictures, listing.unread].concat();
+    all.sort_unstable();
+    Ok(all)
 }
 
 /// The names of a split's class folders, sorted.
@@ -690,7 +696,8 @@ mod tests {
         assert_eq!(data.train.len(), 2);
         assert_eq!(data.validation.unwrap().labels, [0]);
         assert_eq!(data.test.unwrap().labels, [1]);
-        assert_eq!(data.skipped, []);
+        assert_eq!(data.skipped.len(), 1);
+        assert!(data.skipped[0].path.ends_with("extra/a/1.png"));
         assert_eq!(data.notes.len(), 1);
         assert!(
             data.notes[0].contains("extra is no split"),

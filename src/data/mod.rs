@@ -35,6 +35,7 @@ pub mod tiny_imagenet;
 pub use load::{LoadOptions, Loading, Progress, load};
 pub use pictures::Skipped;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -178,6 +179,15 @@ impl Dataset {
         let classes = self.classes.len();
         if classes < 2 {
             let problem = format!("{classes} class(es): there is nothing to tell apart");
+            return error(self.name.clone(), problem);
+        }
+        let mut names = HashSet::new();
+        for (number, name) in self.classes.iter().enumerate() {
+            let problem = match (name.is_empty(), names.insert(name)) {
+                (true, _) => format!("class {number} has no name"),
+                (_, false) => format!("two classes are called {name:?}"),
+                _ => continue,
+            };
             return error(self.name.clone(), problem);
         }
         let shape = |split: &Split| {

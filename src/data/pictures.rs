@@ -277,7 +277,7 @@ fn contents(path: &Path) -> Result<Vec<u8>, String> {
             "a file of {length} bytes, and at most {LONGEST_FILE} are read"
         ));
     }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(length as usize);
     let read = file.take(LONGEST_FILE).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
     Ok(bytes)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::statistics::class_counts;
 use super::{Dataset, Split};
+use crate::error::printable;
 
 /// How many of a kind are named.
 const NAMED: usize = 3;
@@ -12,7 +13,7 @@ const NAMED: usize = 3;
 /// twice (equal in every pixel, at the size that they were brought to), in two splits or in one,
 /// as two classes.
 pub fn remarks(dataset: &Dataset) -> Vec<String> {
-    let mut remarks: Vec<String> = small_classes(dataset).into_iter().collect();
+    let mut remarks = small_classes(dataset);
     let twins = twins(dataset);
     let across = twins.iter().filter(|twin| twin.splits[0] != twin.splits[1]);
     remarks.extend(told(
@@ -35,18 +36,24 @@ pub fn remarks(dataset: &Dataset) -> Vec<String> {
     remarks
 }
 
-fn small_classes(dataset: &Dataset) -> Option<String> {
+fn small_classes(dataset: &Dataset) -> Vec<String> {
     let counts = class_counts(&dataset.train.labels, dataset.classes.len());
-    let small = dataset.classes.iter().zip(counts);
-    let small: Vec<&str> = small
-        .filter_map(|(class, count)| (count < 2).then_some(&**class))
-        .collect();
-    let problem = match small.len() {
-        0 => return None,
-        1 => "1 class has a single image to train on".to_owned(),
-        count => format!("{count} classes have a single image to train on"),
+    let of = |wanted: usize, images: &str| {
+        let classes = dataset.classes.iter().zip(&counts);
+        let few: Vec<String> = classes
+            .filter(|(_, count)| **count == wanted)
+            .map(|(class, _)| printable(class).into_owned())
+            .collect();
+        let few: Vec<&str> = few.iter().map(String::as_str).collect();
+        let classes = match few.len() {
+            0 => return None,
+            1 => "1 class has".to_owned(),
+            count => format!("{count} classes have"),
+        };
+        Some(format!("{classes} {images} to train on: {}", listed(&few)))
     };
-    Some(format!("{problem}: {}", listed(&small)))
+    let few = [of(0, "no image"), of(1, "a single image")];
+    few.into_iter().flatten().collect()
 }
 
 /// An image that equals one before it.
@@ -83,7 +90,7 @@ fn twins(dataset: &Dataset) -> Vec<Twin> {
 /// Its file, where it has one.
 fn image_name(name: &str, split: &Split, image: usize) -> String {
     match split.files.get(image) {
-        Some(file) => file.display().to_string(),
+        Some(file) => printable(&file.display().to_string()).into_owned(),
         None => format!("{name} {image}"),
     }
 }
@@ -163,6 +170,6 @@ mod tests {
         let all = remarks(&dataset(&many, &[(2, 0)]));
         assert!(all[1].starts_with("19 images are there twice"), "{all:?}");
         assert!(all[1].ends_with("and 16 more"), "{all:?}");
-        assert!(all[0].starts_with("2 classes have"), "{all:?}");
+        assert!(all[0].starts_with("2 classes have no image"), "{all:?}");
     }
 }

@@ -4,14 +4,14 @@
 //! the recipe averages weights, `average`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 
 use super::average::Average;
 use super::folder::RunFolder;
-use super::history;
+use super::history::{self, Epoch};
 use super::prepare::Prepared;
 use super::recipe::Recipe;
 use super::state::{Counters, TrainState, optimizer};
@@ -91,32 +91,63 @@ pub fn state(origin: Origin, from: From, device: &Device) -> Result<TrainState> 
         recipe,
         data,
     } = origin;
-    let state = match from {
-        From::Best => restarted(origin, device)?,
-        From::Last if folder.last().exists() => {
-            load(&folder.last(), origin, device).map_err(|error| with_ways_out(error, folder))?
+    match from {
+        From::Last => {
+            // A kill between two renamings leaves only the others.
+            let all = [folder.last(), folder.next(), folder.previous()];
+            match all.iter().find(|path| path.exists()) {
+                Some(path) => {
+                    load(path, origin, device).map_err(|error| with_ways_out(error, folder))
+                }
+                None => {
+                    refuse_to_begin_anew(folder)?;
+                    TrainState::new(recipe, &data.info, &data.fingerprint, device)
+                }
+            }
         }
-        // A kill between the two renamings of `save_last` leaves only this one.
-        From::Last | From::Previous if folder.previous().exists() => {
-            load(&folder.previous(), origin, device)?
-        }
-        From::Last => return TrainState::new(recipe, &data.info, &data.fingerprint, device),
+        From::Previous if !folder.previous().exists() => Err(Error::model(
+            folder.previous().display(),
+            "there is no checkpoint before the last one",
+            "go on from the last, or from the best",
+        )),
         From::Previous => {
-            return Err(Error::model(
-                folder.previous().display(),
-                "there is no checkpoint before the last one",
-                "go on from the last, or from the best",
-            ));
+            let state = load(&folder.previous(), origin, device)?;
+            folder.set_aside(&folder.last())?;
+            Ok(state)
         }
+        From::Best => {
+            let state = restarted(origin, device)?;
+            // What is not gone on from must not be taken for part of the run later; and at every
+            // moment there is something to go on from.
+            write_state(&state, &Weights::of(&state), origin, &folder.next())?;
+            folder.set_aside(&folder.last())?;
+            folder.set_aside(&folder.previous())?;
+            let last = folder.last();
+            fs::rename(folder.next(), &last).map_err(Error::io("write", last))?;
+            Ok(state)
+        }
+    }
+}
+
+/// Refuses a new beginning over a best model of a later epoch than the first, which it would
+/// replace. (The first epoch's is written before there is any checkpoint.)
+fn refuse_to_begin_anew(folder: &RunFolder) -> Result<()> {
+    let best = folder.best();
+    let counters = match best.exists().then(|| Contents::read(&best)) {
+        Some(Ok(contents)) => contents.json::<Counters>("state").ok(),
+        _ => None,
     };
-    // What is not gone on from must not be taken for part of the run later.
-    if from != From::Last {
-        folder.set_aside(&folder.last())?;
+    match counters {
+        Some(counters) if counters.epochs > 1 => Err(Error::model(
+            folder.last().display(),
+            format!(
+                "it is gone, and there is a best model of epoch {}",
+                counters.epochs
+            ),
+            "bring it back; or go on from the best epoch's weights, as another run (best)",
+        )),
+        _ => Ok(()),
     }
-    if from == From::Best {
-        folder.set_aside(&folder.previous())?;
-    }
-    Ok(state)
 }
 
 /// An error about a checkpoint that cannot be used as a file, with what else there is to go on from.
@@ -162,22 +193,40 @@ fn restarted(origin: Origin, device: &Device) -> Result<TrainState> {
     Ok(TrainState::of(model, optimizer, average, counters))
 }
 
-/// Refuses a recipe that would make another run of the one that has begun in this folder.
-pub fn check_recipe(folder: &RunFolder, recipe: &Recipe) -> Result<()> {
-    let path = folder.last();
-    if !path.exists() {
-        return Ok(());
-    }
-    let contents = Contents::read(&path).map_err(|error| with_ways_out(error, folder))?;
-    same_recipe(&contents, &path, folder, recipe)
+/// The first of a folder's checkpoints that can be read: the last, the previous, the best.
+fn any(folder: &RunFolder) -> Option<(PathBuf, Contents)> {
+    let all = [
+        folder.last(),
+        folder.next(),
+        folder.previous(),
+        folder.best(),
+    ];
+    all.into_iter()
+        .find_map(|path| Contents::read(&path).ok().map(|contents| (path, contents)))
 }
 
-fn same_recipe(
-    contents: &Contents,
-    path: &Path,
-    folder: &RunFolder,
-    recipe: &Recipe,
-) -> Result<()> {
+/// Refuses a recipe, from this file, that would make another run of the one that has begun in this
+/// folder.
+pub fn check_recipe(folder: &RunFolder, recipe: &Recipe, file: &Path) -> Result<()> {
+    match any(folder) {
+        Some((path, contents)) => same_recipe(&contents, &path, file, recipe),
+        None => Ok(()),
+    }
+}
+
+/// The epochs that a run has done.
+pub fn history(folder: &RunFolder) -> Result<Vec<Epoch>> {
+    match any(folder) {
+        Some((_, contents)) => Ok(contents.json::<Counters>("state")?.history),
+        None => Err(Error::model(
+            folder.checkpoints().display(),
+            "there is no checkpoint in it that can be read",
+            "begin a new run",
+        )),
+    }
+}
+
+fn same_recipe(contents: &Contents, path: &Path, file: &Path, recipe: &Recipe) -> Result<()> {
     let Some(text) = contents.text("recipe") else {
         return Ok(());
     };
@@ -187,7 +236,7 @@ fn same_recipe(
         return Ok(());
     }
     Err(Error::recipe(
-        folder.recipe().display().to_string(),
+        file.display().to_string(),
         format!(
             "this is not the recipe that the run began with: {}",
             differences.join("; ")
@@ -205,7 +254,14 @@ fn counters(contents: &Contents, path: &Path, origin: Origin) -> Result<Counters
     } = origin;
     let saved = contents.info()?;
     let counters: Counters = contents.json("state")?;
-    same_recipe(contents, path, folder, recipe)?;
+    same_recipe(contents, path, &folder.recipe(), recipe)?;
+    if counters.history.len() as u64 != counters.epochs {
+        return Err(Error::model(
+            path.display(),
+            "it does not know all of its epochs",
+            "go on from another checkpoint",
+        ));
+    }
     if counters.fingerprint != data.fingerprint || saved != data.info {
         return Err(Error::data(
             path.display(),
@@ -254,36 +310,60 @@ impl Weights {
     }
 }
 
-/// Writes the last checkpoint, unless it would replace a good one by one that is no use.
+/// Writes the last checkpoint. Where two are kept, the one before becomes the previous one.
 fn save_last(state: &TrainState, weights: &Weights, origin: Origin) -> Result<()> {
+    let folder = origin.folder;
+    let (last, next) = (folder.last(), folder.next());
+    if origin.recipe.train.keep < 2 || !last.exists() {
+        return write_state(state, weights, origin, &last);
+    }
+    // All that can fail for want of room comes first. A kill between the two renamings leaves the
+    // new one under its other name.
+    write_state(state, weights, origin, &next)?;
+    fs::rename(&last, folder.previous()).map_err(Error::io("move", &last))?;
+    fs::rename(&next, &last).map_err(Error::io("move", &next))
+}
+
+/// Writes a checkpoint, unless it would be no use.
+fn write_state(state: &TrainState, weights: &Weights, origin: Origin, path: &Path) -> Result<()> {
     let (first, second) = state.optimizer.moments();
     let arrays = [&weights.own, &first, &second];
     let mut values = arrays.iter().flat_map(|arrays| arrays.values());
     if !values.all(|array| array.values.iter().all(|value| value.is_finite())) {
         return Err(diverged(&state.counters));
     }
-    let mut groups = vec![
-        ("weights", &weights.own),
-        ("moment1", &first),
-        ("moment2", &second),
-    ];
+    let mut groups = vec![("weights", &weights.own)];
+    if !first.is_empty() {
+        groups.extend([("moment1", &first), ("moment2", &second)]);
+    }
     groups.extend(weights.average.as_ref().map(|average| ("average", average)));
     let info = serde_json::to_string(&origin.data.info).expect("plain data becomes JSON");
+    let sum = groups
+        .iter()
+        .fold(0, |sum, (_, arrays)| checksum(sum, arrays));
     let metadata = [
-        &[("model", info), state_json(state)][..],
+        &[("model", info), state_json(state), (SUM, sum.to_string())][..],
         &origin.metadata(),
     ]
     .concat();
-    let folder = origin.folder;
-    let (last, next) = (folder.last(), folder.checkpoints().join("next.safetensors"));
-    if origin.recipe.train.keep < 2 || !last.exists() {
-        return file::write(&last, &groups, &metadata);
-    }
-    // All that can fail for want of room comes first. A kill between the two renamings leaves the
-    // one before, from which the run goes on.
-    file::write(&next, &groups, &metadata)?;
-    fs::rename(&last, folder.previous()).map_err(Error::io("move", &last))?;
-    fs::rename(&next, &last).map_err(Error::io("move", &next))
+    file::write(path, &groups, &metadata)
+}
+
+/// The key of the checksum over all numbers.
+const SUM: &str = "crc32c";
+
+/// CRC-32C over arrays' numbers, in the order of their names, on top of `sum`.
+fn checksum(sum: u32, arrays: &Arrays) -> u32 {
+    arrays.values().fold(sum, |sum, array| {
+        // As many at a time as stay in a core's cache.
+        array.values.chunks(4096).fold(sum, |sum, values| {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            crc32c::crc32c_append(sum, &bytes)
+        })
+    })
 }
 
 fn state_json(state: &TrainState) -> (&'static str, String) {
@@ -297,7 +377,7 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
     let (place, info) = (path.display(), &data.info);
     let mut contents = Contents::read(path)?;
     let counters = counters(&contents, path, origin)?;
-    let model = info.with_weights(&contents.take("weights")?, place.to_string(), device)?;
+    let weights = contents.take("weights")?;
     // A checkpoint may be of the moment at which the optimizer began.
     let steps = counters.step - counters.restarted.min(counters.step);
     let (first, second) = if steps == 0 {
@@ -305,15 +385,26 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
     } else {
         (contents.take("moment1")?, contents.take("moment2")?)
     };
+    let averaged = contents.take("average").ok();
+    let all = [&weights, &first, &second].into_iter().chain(&averaged);
+    let sum = all.fold(0, checksum).to_string();
+    if contents.text(SUM).is_some_and(|kept| kept != sum) {
+        return Err(Error::model(
+            place,
+            "its numbers are not those that were written: the file is damaged",
+            "take another checkpoint, or train again",
+        ));
+    }
     for moments in [&first, &second] {
         params::check_numbers(moments, &place)?;
     }
+    let model = info.with_weights(&weights, place.to_string(), device)?;
     let optimizer = optimizer(recipe, &model)?.restore(steps, (&first, &second), &model, &place)?;
-    let average = match (&recipe.train.average, contents.take("average")) {
-        (Some(average), Ok(saved)) => {
+    let average = match (&recipe.train.average, averaged) {
+        (Some(average), Some(saved)) => {
             Some(Average::restore(average.clone(), &saved, &model, &place)?)
         }
-        (None, Err(_)) => None,
+        (None, None) => None,
         (asked, _) => {
             let problem = if asked.is_some() {
                 "the recipe asks for averaged weights (train.average), and there are none in it"

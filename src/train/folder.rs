@@ -53,10 +53,16 @@ impl RunFolder {
         self.checkpoints().join("previous.safetensors")
     }
 
+    /// A new checkpoint, whole, for the moment in which the last one becomes the previous one.
+    pub fn next(&self) -> PathBuf {
+        self.checkpoints().join("next.safetensors")
+    }
+
     /// Gives a checkpoint another name, where it is in nobody's way and not lost.
     pub fn set_aside(&self, checkpoint: &Path) -> Result<()> {
-        let aside = checkpoint.with_extension("aside.safetensors");
-        match fs::rename(checkpoint, &aside) {
+        let name = |number: u32| checkpoint.with_extension(format!("aside-{number}.safetensors"));
+        let free = (1..).map(name).find(|aside| !aside.exists());
+        match fs::rename(checkpoint, free.expect("one of the names is free")) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io("move", checkpoint)(error))
             }

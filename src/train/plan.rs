@@ -9,7 +9,7 @@ use super::epoch::loader;
 use super::evaluate::evaluate;
 use super::prepare::Subset;
 use super::room::Disk;
-use super::run::{Run, config};
+use super::run::{Run, config, refuse_without_room};
 use super::state::TrainState;
 use super::step::train_step;
 use super::workers::Workers;
@@ -51,6 +51,7 @@ pub struct Plan {
 
 /// Takes a few steps of a run, and works out what all of it takes. Nothing is written.
 pub fn plan(run: &Run) -> Result<Plan> {
+    refuse_without_room(run)?;
     memory::reset_peak();
     let (recipe, data) = (run.recipe, run.data);
     let train = &recipe.train;
@@ -79,7 +80,7 @@ pub fn plan(run: &Run) -> Result<Plan> {
     let an_image = began.elapsed().as_secs_f64() / few.samples.len() as f64;
 
     let size = state.model().size();
-    let disk = Disk::of(run);
+    let disk = Disk::of(recipe, &data.info);
     // The system may not tell.
     let steps_took = memory::peak().unwrap_or_else(|| {
         let averaged = train.average.is_some();

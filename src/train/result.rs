@@ -47,6 +47,10 @@ pub struct RunResult {
     /// Images tested on.
     #[serde(default)]
     pub test_images: Option<u64>,
+    /// Why the best epoch's weights could not be read, where that is so: what is said of the best
+    /// epoch is of the last one then.
+    #[serde(default)]
+    pub best_lost: Option<String>,
     /// The step at which the run went on from the best epoch's weights with an optimizer that
     /// began afresh; none in a run that did not.
     #[serde(default)]

@@ -1,11 +1,10 @@
 //! Room on disk, asked for before a run begins.
 
-use std::fs;
 use std::path::Path;
 
-use super::folder::RunFolder;
-use super::run::Run;
+use super::recipe::Recipe;
 use crate::error::{Error, Result};
+use crate::models::file::ModelInfo;
 use crate::report::table;
 
 /// What a run writes, in bytes.
@@ -21,14 +20,12 @@ pub struct Disk {
 
 impl Disk {
     /// Of a run.
-    pub fn of(run: &Run) -> Self {
-        let info = &run.data.info;
-        let size = info.config.size(info.input[2], info.classes.len());
-        let train = &run.recipe.train;
+    pub fn of(recipe: &Recipe, info: &ModelInfo) -> Self {
+        let size = recipe.model.size(info.input[2], info.classes.len());
         Self {
-            checkpoint: size.checkpoint(train.average.is_some()),
+            checkpoint: size.checkpoint(recipe.train.average.is_some()),
             best: size.weights(),
-            keep: train.keep as u64,
+            keep: recipe.train.keep as u64,
         }
     }
 
@@ -43,43 +40,37 @@ impl Disk {
     }
 }
 
-/// Refuses a run whose files have no room on the disk of its folder.
-pub fn check(run: &Run) -> Result<()> {
-    let disk = Disk::of(run);
-    let folder = &run.folder.0;
+/// Refuses runs, one after another, whose files have no room on the disk of this folder, which need
+/// not be there yet; so many bytes of them are written already.
+pub fn check(folder: &Path, runs: &[Disk], written: u64) -> Result<()> {
+    let there = std::path::absolute(folder).unwrap_or_default();
+    let there = there.ancestors().find(|path| path.exists());
     // A system that does not tell is no reason to refuse.
-    match fs4::available_space(folder) {
-        Ok(free) => refuse(folder, disk, free + written(run.folder)),
-        Err(_) => Ok(()),
+    match there.map(fs4::available_space) {
+        Some(Ok(free)) => refuse(folder, runs, free.saturating_add(written)),
+        _ => Ok(()),
     }
 }
 
-/// Bytes of what the run has written and will replace.
-fn written(folder: &RunFolder) -> u64 {
-    let files = [folder.last(), folder.previous(), folder.best()];
-    let sizes = files
-        .iter()
-        .filter_map(|file| Some(fs::metadata(file).ok()?.len()));
-    sizes.sum()
-}
-
-fn refuse(folder: &Path, disk: Disk, free: u64) -> Result<()> {
-    if disk.most() <= free {
+fn refuse(folder: &Path, runs: &[Disk], free: u64) -> Result<()> {
+    let kept: u64 = runs.iter().map(|run| run.kept()).sum();
+    let one = runs.iter().map(|run| run.checkpoint).max().unwrap_or(0);
+    let most = kept + one;
+    if most <= free {
         return Ok(());
     }
     let mut remedy = "free some space, or choose another folder".to_owned();
-    if disk.keep > 1 {
+    if runs.iter().any(|run| run.keep > 1) {
         remedy += "; train.keep=1 keeps one checkpoint less";
     }
     Err(Error::data(
         folder.display(),
         format!(
-            "the run would write {} ({} of {} each, the best weights of {}, and one more while \
-             it is written), and there is room for {}",
-            table::bytes(disk.most()),
-            table::counted(disk.keep, "checkpoint"),
-            table::bytes(disk.checkpoint),
-            table::bytes(disk.best),
+            "the {} would write {} (checkpoints of {} and the best weights, and one more while it \
+             is written), and there is room for {}",
+            if runs.len() == 1 { "run" } else { "runs" },
+            table::bytes(most),
+            table::bytes(one),
             table::bytes(free)
         ),
         remedy,
@@ -91,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_without_room_is_refused_with_numbers() {
+    fn runs_without_room_are_refused_with_numbers() {
         let disk = Disk {
             checkpoint: 300_000_000,
             best: 100_000_000,
@@ -99,30 +90,29 @@ mod tests {
         };
         assert_eq!((disk.kept(), disk.most()), (700_000_000, 1_000_000_000));
         let folder = Path::new("run");
-        assert!(refuse(folder, disk, disk.most()).is_ok());
-        let error = refuse(folder, disk, disk.most() - 1).unwrap_err();
+        assert!(refuse(folder, &[disk], disk.most()).is_ok());
+        let error = refuse(folder, &[disk], disk.most() - 1).unwrap_err();
         assert!(
-            error.to_string().contains("2 checkpoints of 300 MB"),
+            error.to_string().contains("checkpoints of 300 MB"),
             "{error}"
         );
         assert!(error.remedy().contains("train.keep=1"));
         let one = Disk { keep: 1, ..disk };
         assert!(
-            refuse(folder, one, 0)
+            refuse(folder, &[one], 0)
                 .unwrap_err()
                 .remedy()
                 .ends_with("folder")
         );
-    }
-
-    #[test]
-    fn what_is_there_already_is_room() {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = RunFolder(dir.path().to_path_buf());
-        assert_eq!(written(&folder), 0);
-        fs::create_dir(folder.checkpoints()).unwrap();
-        fs::write(folder.last(), [0; 100]).unwrap();
-        fs::write(folder.best(), [0; 23]).unwrap();
-        assert_eq!(written(&folder), 123);
+        assert!(refuse(folder, &[disk, one], 1_399_999_999).is_err());
+        assert!(refuse(folder, &[disk, one], 1_400_000_000).is_ok());
+        // Whatever disk this is, it has not so much room.
+        let large = Disk {
+            best: 1 << 60,
+            ..disk
+        };
+        let nowhere = Path::new("not/there/yet");
+        assert!(check(nowhere, &[large], 0).is_err());
+        assert!(check(nowhere, &[large], 1 << 61).is_ok());
     }
 }

@@ -16,7 +16,7 @@ use super::observer::{Begin, Observer, tell};
 use super::prepare::Prepared;
 use super::recipe::Recipe;
 use super::result::{RunResult, write_result};
-use super::room;
+use super::room::{self, Disk};
 use super::state::TrainState;
 use super::step::StepConfig;
 use super::workers::Workers;
@@ -50,20 +50,13 @@ pub struct Run<'a> {
 pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult> {
     memory::reset_peak();
     let (recipe, folder) = (run.recipe, run.folder);
-    if run.device == device::cpu() {
-        let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
-        let size = recipe.model.size(channels, classes);
-        let saving = size.saving(recipe.train.average.is_some());
-        let images = run.data.train.samples.len();
-        recipe.check_memory(channels, classes, images, run.threads, saving)?;
-    }
+    refuse_without_room(run)?;
     let checkpoints = folder.checkpoints();
     fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
     let _lock = folder.lock()?;
     // What a killed run was writing.
     atomic::sweep(&checkpoints);
     atomic::sweep(&folder.0);
-    room::check(run)?;
 
     let train = &recipe.train;
     let workers = Workers::new(run.threads, train.micro_batch, run.device.clone())?
@@ -85,6 +78,38 @@ pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult
     let result = test(&state, &how)?;
     write_result(&folder.result(), std::slice::from_ref(&result))?;
     Ok(result)
+}
+
+/// Refuses a run for which there is not enough memory, or room on the disk.
+pub(super) fn refuse_without_room(run: &Run) -> Result<()> {
+    let recipe = run.recipe;
+    if run.device == device::cpu() {
+        let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
+        let size = recipe.model.size(channels, classes);
+        let saving = size.saving(recipe.train.average.is_some());
+        let images = run.data.train.samples.len();
+        recipe.check_memory(channels, classes, images, run.threads, saving)?;
+    }
+    room::check(
+        &run.folder.0,
+        &[Disk::of(recipe, &run.data.info)],
+        written(run),
+    )
+}
+
+/// Bytes of what the run has written and will replace.
+fn written(run: &Run) -> u64 {
+    let folder = run.folder;
+    let files = match run.from {
+        checkpoint::From::Last => vec![folder.last(), folder.previous(), folder.best()],
+        // The last one is set aside, and stays.
+        checkpoint::From::Previous => vec![folder.previous(), folder.best()],
+        checkpoint::From::Best => vec![folder.best()],
+    };
+    let sizes = files
+        .iter()
+        .filter_map(|file| Some(fs::metadata(file).ok()?.len()));
+    sizes.sum()
 }
 
 /// All that stays the same from epoch to epoch.
@@ -168,12 +193,21 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
     };
     let counters = &state.counters;
     let last = accuracy(&state.judged())?;
-    let best_epoch = history::best(&counters.history).unwrap_or_default();
-    let best = if best_epoch + 1 == counters.history.len() {
+    let last_epoch = counters.history.len() - 1;
+    let mut best_epoch = history::best(&counters.history).unwrap_or_default();
+    let mut best_lost = None;
+    let best = if best_epoch == last_epoch {
         last
     } else {
-        let (_, model) = file::open(&folder.best(), workers.device())?;
-        accuracy(&model)?
+        match file::open(&folder.best(), workers.device()) {
+            Ok((_, model)) => accuracy(&model)?,
+            // Not all is lost with it.
+            Err(error) => {
+                best_lost = Some(error.to_string());
+                best_epoch = last_epoch;
+                last
+            }
+        }
     };
     let row = &counters.history[best_epoch];
     let tested = data.test.samples.len() as u64;
@@ -196,6 +230,7 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         last_test_top5: top5(last),
         val_images: Some(data.validation.samples.len() as u64),
         test_images: Some(tested),
+        best_lost,
         restarted_at_step: Some(counters.restarted).filter(|&step| step > 0),
         seconds: counters.seconds,
         seconds_per_step: counters.step_seconds.median(),

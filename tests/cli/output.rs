@@ -198,9 +198,16 @@ fn what_cannot_be_written_is_refused_before_the_work() {
 #[test]
 fn a_matrix_that_cannot_be_drawn_costs_no_numbers() {
     let dir = TempDir::new().unwrap();
-    fs::create_dir(dir.path().join("confusion.png")).unwrap();
     let model = trained().join("run/checkpoints/best.safetensors");
-    let output = run(smallvit(dir.path(), &["evaluate", model.to_str().unwrap()]));
+    fs::create_dir_all(dir.path().join("run/checkpoints")).unwrap();
+    fs::create_dir(dir.path().join("run/confusion.png")).unwrap();
+    fs::copy(&model, dir.path().join("run/checkpoints/best.safetensors")).unwrap();
+    // Beside a model's file nothing is drawn unless asked for: what is there is somebody's.
+    fs::write(dir.path().join("confusion.png"), "mine").unwrap();
+    succeeds(smallvit(dir.path(), &["evaluate", model.to_str().unwrap()]));
+    let mine = fs::read(dir.path().join("confusion.png")).unwrap();
+    assert_eq!(mine, b"mine");
+    let output = run(smallvit(dir.path(), &["evaluate", "run"]));
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{error}");
     assert!(error.contains("-o FILE draws it elsewhere"), "{error}");

@@ -160,6 +160,16 @@ fn a_damaged_checkpoint_has_ways_out() {
     );
     assert!(message.contains("--from previous|best"), "{message}");
 
+    // One bit of the numbers, too.
+    let mut flipped = bytes.clone();
+    let middle = flipped.len() - 100;
+    flipped[middle] ^= 4;
+    fs::write(&last, flipped).unwrap();
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "broken"]), 1);
+    assert!(message.contains("the file is damaged"), "{message}");
+    assert!(message.contains("--from previous|best"), "{message}");
+    fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
+
     // The one before it has the same bits as the run that was never damaged, in the end.
     let go_on = [
         "train", "--quiet", "--resume", "broken", "--from", "previous",
@@ -168,7 +178,7 @@ fn a_damaged_checkpoint_has_ways_out() {
     let whole = dir.path().join("whole");
     assert_eq!(history(&whole), history(&broken));
     assert!(arrays(&whole) == arrays(&broken), "weights differ");
-    let aside = broken.join("checkpoints/last.aside.safetensors");
+    let aside = broken.join("checkpoints/last.aside-1.safetensors");
     assert_eq!(fs::read(aside).unwrap(), &bytes[..bytes.len() / 2]);
     assert_eq!(
         json(&broken.join("result.json"))["models"][0]["restarted_at_step"],
@@ -207,6 +217,104 @@ fn a_run_goes_on_from_the_best_epoch_as_another_run() {
         "{output}"
     );
     assert_eq!(history(&run).lines().count(), 7);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_whose_last_checkpoint_is_gone_does_not_begin_anew() {
+    let dir = TempDir::new().unwrap();
+    let run = stopped(dir.path(), "run", 300);
+    let best = run.join("checkpoints/best.safetensors");
+    // Some epochs on, with a best one among them.
+    let mut child = smallvit(dir.path(), &["train", "--quiet", "--resume", "run"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while state(&best)["epochs"].as_u64() < Some(3) {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let step = state(&best)["step"].as_u64();
+    let kept = fs::read(&best).unwrap();
+    for name in ["last", "previous", "next"] {
+        let _ = fs::remove_file(run.join(format!("checkpoints/{name}.safetensors")));
+    }
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    assert!(
+        message.contains("there is a best model of epoch"),
+        "{message}"
+    );
+    assert!(message.contains("--from previous|best"), "{message}");
+    assert_eq!(fs::read(&best).unwrap(), kept);
+    // From the best one there is a checkpoint at once, and a kill loses nothing.
+    let go_on = ["train", "--quiet", "--resume", "run", "--from", "best"];
+    let mut child = smallvit(dir.path(), &go_on)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&run.join("checkpoints/last.safetensors"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let last = state(&run.join("checkpoints/last.safetensors"));
+    assert_eq!(last["restarted"].as_u64(), step);
+    // Between two renamings only the new one is there, under its other name.
+    let [last, next] =
+        ["last", "next"].map(|name| run.join(format!("checkpoints/{name}.safetensors")));
+    fs::rename(&last, &next).unwrap();
+    let found = state(&next)["step"].as_u64();
+    let mut child = smallvit(dir.path(), &["train", "--resume", "run"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&last);
+    interrupt(&child);
+    let output = {
+        child.wait().unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut text).unwrap();
+        text
+    };
+    let going = format!("going on after step {}", found.unwrap());
+    assert!(output.contains(&going) || found == Some(0), "{output}");
+}
+
+#[test]
+fn a_finished_run_keeps_its_result_whatever_becomes_of_its_checkpoints() {
+    let dir = TempDir::new().unwrap();
+    let run = finished(dir.path());
+    let again = ["train", "--resume", "run"];
+    let table = succeeds(smallvit(dir.path(), &again));
+    fs::write(run.join("checkpoints/last.safetensors"), "damaged").unwrap();
+    assert_eq!(succeeds(smallvit(dir.path(), &again)), table);
+    let message = fails(
+        smallvit(dir.path(), &["train", "--resume", "run", "--from", "best"]),
+        2,
+    );
+    assert!(message.contains("this run has ended"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_edited_comparison_is_refused_before_it_is_written_over() {
+    let dir = TempDir::new().unwrap();
+    succeeds(tiny(
+        dir.path(),
+        &["compare", "--quiet", "--out", "run", "--epochs", "1"],
+    ));
+    let recipe = dir.path().join("run/recipe.toml");
+    let text = fs::read_to_string(&recipe).unwrap();
+    let edited = format!("# mine\n{}", text.replace("epochs = 1\n", "epochs = 2\n"));
+    fs::write(&recipe, &edited).unwrap();
+    let message = fails(smallvit(dir.path(), &["compare", "--resume", "run"]), 2);
+    assert!(
+        message.contains("run/recipe.toml: this is not the recipe"),
+        "{message}"
+    );
+    assert!(message.contains("train.epochs: 1, now 2"), "{message}");
+    assert_eq!(fs::read_to_string(&recipe).unwrap(), edited);
 }
 
 /// What a command that succeeds says on standard error.
@@ -311,7 +419,7 @@ fn short_forms_set_the_recipe_and_shorten_the_warm_up() {
         "model.depth=1",
     ];
     let notes = run_and_take(smallvit(dir.path(), &arguments));
-    assert!(notes.contains("from 5 epochs to 0.125"), "{notes}");
+    assert!(notes.contains("from 5 to 0.125 epochs"), "{notes}");
     let recipe = fs::read_to_string(dir.path().join("run/recipe.toml")).unwrap();
     for line in [
         "epochs = 2",
@@ -332,9 +440,9 @@ fn short_forms_set_the_recipe_and_shorten_the_warm_up() {
 fn numbers_that_cannot_be_say_what_can() {
     let dir = TempDir::new().unwrap();
     for (flag, value, words) in [
-        ("--epochs", "-1", "from 1 to 1000000"),
-        ("--epochs", "0", "from 1 to 1000000"),
-        ("--epochs", "1.5", "from 1 to 1000000"),
+        ("--epochs", "-1", "from 1 to 100000"),
+        ("--epochs", "0", "from 1 to 100000"),
+        ("--epochs", "1.5", "from 1 to 100000"),
         ("--batch", "99999999999", "from 1 to 1048576"),
         ("--lr", "-1", "above 0"),
         ("--lr", "nan", "above 0"),
