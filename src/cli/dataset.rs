@@ -72,6 +72,9 @@ impl CopyOptions {
             Spec::Named(set) if search::locate(*set, self.data_dir.as_deref()).is_none() => {
                 hints::and(error, self.where_from())
             }
+            _ if self.strict && error.remedy().ends_with("to be passed over") => {
+                hints::and(error, "leave --strict out")
+            }
             _ => error,
         })?;
         bar.finish_and_clear();

@@ -262,9 +262,6 @@ pub struct RunOptions {
 impl RunOptions {
     /// Refuses a folder that could not be written in, or holds something.
     pub fn check_out(&self) -> Result<()> {
-        if self.dry_run {
-            return Ok(());
-        }
         let Some(out) = &self.out else {
             return atomic::check_folder(Path::new("runs"));
         };

@@ -18,7 +18,7 @@ use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
-use super::options::RecipeOptions;
+use super::options::{self, RecipeOptions};
 use super::output;
 
 /// Draw what the program does to images and learning rates.
@@ -51,7 +51,7 @@ pub struct ScheduleArguments {
     #[command(flatten)]
     recipe: RecipeOptions,
     /// Steps an epoch [default: those of the recipe's data set].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = options::whole(1, 1 << 40), allow_hyphen_values = true)]
     steps_per_epoch: Option<u64>,
     #[command(flatten)]
     data: DataOptions,
@@ -233,7 +233,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
         .recipe
         .load(arguments.data.data.as_deref(), false)?;
     let steps_per_epoch = match arguments.steps_per_epoch {
-        Some(steps) => steps.max(1),
+        Some(steps) => steps,
         None => {
             let size = dataset::square(&recipe);
             let dataset = arguments.data.load(&recipe.data.set, size)?;

@@ -95,7 +95,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
         run.check_out()?;
     }
     check_precision(recipe.train.precision, &run.device.open()?)?;
-    let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
+    let dataset = data.load(&recipe.data.set, dataset::square(&recipe));
+    let dataset = dataset.map_err(|error| match &folder {
+        Some(folder) => hints::and(
+            error,
+            &format!(
+                "where the data set has moved, data.set in {} may follow it",
+                folder.recipe().display()
+            ),
+        ),
+        None => error,
+    })?;
     let prepared = dataset::prepared(dataset, &recipe)?;
     if run.dry_run {
         let plan = run_plan(&recipe, &prepared, &run)?;

@@ -58,6 +58,7 @@ fn strict_refuses_with_right_counts_and_names() {
         let message = fails(smallvit(dir.path(), command), 1);
         assert!(message.contains("6 pictures cannot be used"), "{message}");
         assert!(message.contains("and 3 more"), "{message}");
+        assert!(message.contains("leave --strict out"), "{message}");
     }
     assert!(!dir.path().join("run").exists());
     for name in [

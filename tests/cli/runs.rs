@@ -380,6 +380,13 @@ fn a_dry_run_tells_what_a_run_takes_and_writes_nothing() {
         0,
         "nothing was written"
     );
+    // It refuses what the run would refuse.
+    fs::write(dir.path().join("file"), "x").unwrap();
+    let message = fails(
+        tiny(dir.path(), &["train", "--dry-run", "--out", "file"]),
+        1,
+    );
+    assert!(message.contains("file"), "{message}");
     // What was foretold is what there is.
     let run = finished(dir.path());
     let result = json(&run.join("result.json"));
