@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Makes the inputs that fuzzing starts from: small whole files of each kind.
 
+What fuzzing has found lies beside them, in files called find-….
+
 Needs numpy, scipy and Pillow; run it in this folder. Nothing here is random.
 """
 

@@ -295,6 +295,10 @@ mod tests {
             "toy, train split: label 7 of image 2, but there are only 2 classes"
         );
         assert!(broken(|data| data.classes.truncate(1)).contains("1 class"));
+        assert!(
+            broken(|data| data.classes[1] = "a".into()).contains("two classes are called \"a\"")
+        );
+        assert!(broken(|data| data.classes[1].clear()).contains("class 1 has no name"));
         assert!(broken(|data| data.test = Some(split(&[]))).contains("test split: there is no"));
         assert!(broken(|data| data.train.labels.push(0)).contains("3 images but 4 labels"));
         assert!(broken(|data| _ = data.train.images.pixels.pop()).contains("not whole images"));

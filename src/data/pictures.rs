@@ -40,6 +40,10 @@ const LONGEST_FILE: u64 = 1 << 28;
 /// The largest square, in pixels a side.
 const LARGEST_SIDE: usize = 4096;
 
+/// A large picture is averaged in blocks that leave at least so many of them, a side, to a pixel of its
+/// square.
+const FINE: u32 = 32;
+
 /// What lies beside a picture that is padded: middle grey.
 const PADDING: Rgb<u8> = Rgb([128; 3]);
 
@@ -127,9 +131,6 @@ impl fmt::Display for Skipped {
 
 /// What is told as pictures are decoded: how many are, and how many there are in all.
 pub type Decoded<'a> = dyn FnMut(usize, usize) + 'a;
-
-/// For whom nothing needs to be told.
-pub fn silent(_: usize, _: usize) {}
 
 /// Decodes files, each with its class number, on all cores. The images are in the order of the files,
 /// without those that cannot be decoded, which are returned beside them.
@@ -364,6 +365,13 @@ fn resized(image: RgbImage, width: u32, height: u32) -> RgbImage {
     if image.dimensions() == (width, height) {
         return image;
     }
+    // Of so large a picture the filter would weigh each pixel for nothing that is seen afterwards:
+    // means of its blocks come first.
+    let blocks = (image.width() / width).min(image.height() / height) / FINE;
+    if blocks > 1 {
+        let (columns, rows) = (image.width() / blocks, image.height() / blocks);
+        return resized(imageops::thumbnail(&image, columns, rows), width, height);
+    }
     // The filter brings columns to their height first. Those of a very wide image would take much
     // more memory than it.
     if image.width() > image.height() {
@@ -521,6 +529,21 @@ mod tests {
             let error = decode(&path, Square::new(4)).unwrap_err().to_lowercase();
             assert!(error.contains("limit"), "{width}×{height}: {error}");
         }
+    }
+
+    #[test]
+    fn blocks_of_a_large_picture_are_averaged_first_and_nothing_is_seen_of_it() {
+        let large = RgbImage::from_fn(1500, 1400, |x, y| {
+            Rgb([(x / 6) as u8, (y / 6) as u8, ((x + y) / 12) as u8])
+        });
+        let whole = imageops::resize(&large, 12, 12, FilterType::CatmullRom);
+        let found = resized(large, 12, 12);
+        let most = found
+            .iter()
+            .zip(whole.iter())
+            .map(|(a, b)| a.abs_diff(*b))
+            .max();
+        assert!(most <= Some(1), "{most:?}");
     }
 
     #[test]

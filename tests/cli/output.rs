@@ -215,6 +215,53 @@ fn a_matrix_that_cannot_be_drawn_costs_no_numbers() {
 }
 
 #[test]
+fn curves_that_cannot_be_drawn_cost_no_table() {
+    let dir = TempDir::new().unwrap();
+    succeeds(tiny(
+        dir.path(),
+        &["train", "--quiet", "--out", "run", "--epochs", "1"],
+    ));
+    let curves = dir.path().join("run/curves.png");
+    fs::remove_file(&curves).unwrap();
+    fs::create_dir(&curves).unwrap();
+    let output = run(smallvit(
+        dir.path(),
+        &["train", "--quiet", "--resume", "run"],
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("test top-1"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("curves.png"));
+}
+
+#[test]
+fn a_model_of_digits_does_not_take_other_names_for_them() {
+    let dir = TempDir::new().unwrap();
+    // Its classes are called 0 to 9, as those of a model from elsewhere without names are.
+    succeeds(tiny(
+        dir.path(),
+        &["train", "--quiet", "--out", "run", "--epochs", "1"],
+    ));
+    for (number, animal) in [
+        "ape", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let folder = dir.path().join("zoo").join(animal);
+        fs::create_dir_all(&folder).unwrap();
+        let picture = image::RgbImage::from_pixel(8, 8, image::Rgb([20 * number as u8; 3]));
+        picture.save(folder.join("1.png")).unwrap();
+    }
+    let evaluate = ["evaluate", "run", "--data", "folder:zoo"];
+    let message = fails(smallvit(dir.path(), &evaluate), 2);
+    assert!(message.contains("--by-position"), "{message}");
+    succeeds(smallvit(
+        dir.path(),
+        &[&evaluate[..], &["--by-position"]].concat(),
+    ));
+}
+
+#[test]
 fn the_exit_status_is_documented_and_kept() {
     let dir = TempDir::new().unwrap();
     let help = succeeds(smallvit(dir.path(), &["--help"]));
