@@ -220,6 +220,9 @@ fn system_remedy(action: &str, kind: io::ErrorKind) -> &'static str {
         ErrorKind::NotFound => "check the path",
         ErrorKind::IsADirectory => "this is a folder: name a file in it",
         ErrorKind::NotADirectory => "a part of the path is a file, not a folder: check the path",
+        ErrorKind::InvalidInput => "name a regular file",
+        ErrorKind::InvalidData => "it is damaged, or another kind of file",
+        _ if action == "read" => "check the path",
         _ => "",
     }
 }
@@ -260,6 +263,8 @@ mod tests {
         assert!(remedy("read", io::ErrorKind::IsADirectory).contains("name a file"));
         assert!(remedy("write", io::ErrorKind::ReadOnlyFilesystem).contains("another folder"));
         assert!(remedy("write", io::ErrorKind::StorageFull).contains("no room left"));
+        assert!(remedy("read", io::ErrorKind::InvalidInput).contains("regular file"));
+        assert_eq!(remedy("read", io::ErrorKind::Other), "check the path");
         assert_eq!(remedy("write", io::ErrorKind::Interrupted), "");
     }
 

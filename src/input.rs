@@ -29,18 +29,26 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
 /// A text of at most so many bytes; a byte order mark at its beginning is left out.
 ///
 /// # Errors
-/// [`Error::Io`], as [`open`], and where it is longer or no UTF-8.
+/// [`Error::Io`], as [`open`], and where it is longer; [`Error::Data`] where it is no UTF-8.
 pub fn text(path: &Path, most: u64) -> Result<String> {
     let failed = |source| Error::io("read", path)(source);
     let (file, length) = open(path)?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     // It may have grown since.
-    let read = file.take(most.saturating_add(1)).read_to_string(&mut text);
-    if length > most || text.len() as u64 > most {
+    let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(failed)?;
+    if length > most || bytes.len() as u64 > most {
         let what = format!("it is longer than {most} bytes, and so none of the kind");
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, what)));
     }
-    read.map_err(failed)?;
+    let unreadable = |problem, remedy| Err(Error::data(path.display(), problem, remedy));
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return unreadable("this is text in UTF-16", "save it as UTF-8");
+    }
+    let Ok(text) = String::from_utf8(bytes) else {
+        let remedy = "save it as UTF-8, unless it is another kind of file";
+        return unreadable("this is no text in UTF-8", remedy);
+    };
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),
         None => text,
@@ -70,7 +78,8 @@ mod tests {
                 .unwrap_err()
                 .contains("longer than 3 bytes")
         );
-        assert!(read(b"ab\xff", 3).unwrap_err().contains("UTF-8"));
+        assert!(read(b"ab\xff", 3).unwrap_err().contains("no text in UTF-8"));
+        assert!(read(b"\xff\xfea\0", 9).unwrap_err().contains("UTF-16"));
         let error = text(dir.path(), 3).unwrap_err();
         assert!(error.to_string().contains("it is a folder"), "{error}");
         let error = text(&dir.path().join("none"), 3).unwrap_err();

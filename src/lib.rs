@@ -86,6 +86,7 @@ pub mod augment;
 pub mod data;
 pub mod error;
 pub mod input;
+pub mod lock;
 pub mod memory;
 pub mod migrate;
 pub mod models;
@@ -96,5 +97,6 @@ pub mod report;
 pub mod settings;
 pub mod strict;
 pub mod train;
+pub mod words;
 
 pub use error::{Error, Result};

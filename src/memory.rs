@@ -1,6 +1,7 @@
-//! How much memory there is, and how much was taken.
+//! How much memory there is, and how much was taken; and how much room on a disk.
 
 use std::fs;
+use std::path::{self, Path};
 
 /// Makes [`peak`] count from now, where the system can: on Linux.
 pub fn reset_peak() {
@@ -16,6 +17,13 @@ pub fn available() -> Option<u64> {
         .find(|line| line.starts_with("MemAvailable:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// Bytes that may still be written below a folder, which need not be there yet, where the system tells.
+pub fn free_on_disk(folder: &Path) -> Option<u64> {
+    let folder = path::absolute(folder).ok()?;
+    let there = folder.ancestors().find(|path| path.exists())?;
+    fs4::available_space(there).ok()
 }
 
 /// Largest resident memory in bytes, where the system tells.

@@ -12,16 +12,17 @@ use crate::error::{Error, Result};
 /// The version that this program writes, and the latest that it reads.
 pub const SCHEMA: u32 = 2;
 
-/// What to do about a file that is newer than the program.
-pub const UPDATE: &str = "update the program, or choose a file that this version can read";
-
-/// What is wrong with a file of this schema, if anything is.
-pub fn refusal(schema: u32) -> Option<String> {
+/// What is wrong with a file of this schema, if anything is, and what to do about it.
+pub fn refusal(schema: u32) -> Option<(String, &'static str)> {
     match schema {
-        0 => Some("there is no schema 0".into()),
+        0 => Some((
+            "there is no schema 0".into(),
+            "it is damaged, or was edited: the first schema is 1",
+        )),
         1..=SCHEMA => None,
-        _ => Some(format!(
-            "written by a newer smallvit (schema {schema}; this one reads up to {SCHEMA})"
+        _ => Some((
+            format!("written by a newer smallvit (schema {schema}; this one reads up to {SCHEMA})"),
+            "update the program, or choose a file that this version can read",
         )),
     }
 }
@@ -42,7 +43,7 @@ pub fn take_schema(table: &mut Table) -> Result<Option<u32>> {
         ));
     };
     match refusal(schema) {
-        Some(problem) => Err(Error::recipe("schema", problem, UPDATE)),
+        Some((problem, remedy)) => Err(Error::recipe("schema", problem, remedy)),
         None => Ok(Some(schema)),
     }
 }

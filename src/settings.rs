@@ -64,16 +64,10 @@ fn value(path: &str, text: &str) -> Result<Value> {
             format!("`{text}` is no whole TOML value"),
             "close what is open, and put strings in it into quotes: [128, 64], { decay = 0.9 }",
         )),
-        _ if too_large(text) => Err(Error::recipe(
-            path,
-            format!("{text} is out of range"),
-            format!(
-                "choose {} to {}, or a number with a fraction up to {:e}",
-                i64::MIN,
-                i64::MAX,
-                f64::MAX
-            ),
-        )),
+        // TOML has no place for it; the field says what it has a place for.
+        _ if too_large(text) => Ok(text
+            .parse()
+            .map_or_else(|_| Value::String(text.into()), Value::Float)),
         _ => Ok(Value::String(text.into())),
     }
 }
@@ -222,21 +216,21 @@ mod tests {
             ("", "x[0=1", "x[0: `x[0` is no table"),
             ("", "model.head=[1, 2", "model.head: `[1, 2` is no whole"),
             ("", "a.b={c=d}", "a.b: `{c=d}` is no whole TOML value"),
-            (
-                "",
-                "train.seed=9223372036854775808",
-                "train.seed: 9223372036854775808 is out of range",
-            ),
-            ("", "train.epochs=-1e400", "train.epochs: -1e400 is out"),
-            (
-                "",
-                "x.y=99999999999999999999999999999999999999999999",
-                "x.y: 99999",
-            ),
         ] {
             let error = after(text, &[setting]).unwrap_err();
             assert!(error.to_string().starts_with(problem), "{error}");
             assert!(!error.remedy().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_toml_s_is_left_to_its_field() {
+        for (text, number) in [
+            ("9223372036854775808", 9_223_372_036_854_775_808.0),
+            ("-1e400", f64::NEG_INFINITY),
+        ] {
+            let table = after("", &[&format!("x.y={text}")]).unwrap();
+            assert_eq!(table["x"]["y"].as_float(), Some(number));
         }
     }
 

@@ -12,7 +12,6 @@ use smallvit::models::{Model, ModelName};
 use smallvit::nn::Context;
 use smallvit::params::Array;
 use smallvit::random::{Purpose, Stream};
-use smallvit::report::table;
 use smallvit::train::clock::median;
 use smallvit::train::gradients::Gradients;
 use smallvit::train::metrics::cross_entropy;
@@ -22,6 +21,7 @@ use smallvit::train::schedule::{Schedule, ScheduleKind};
 use smallvit::train::state::TrainState;
 use smallvit::train::step::{StepConfig, train_step};
 use smallvit::train::workers::Workers;
+use smallvit::words;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::{self, Precision};
 
@@ -151,9 +151,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let row = |name: &str, time: &Times| {
         vec![
             name.to_string(),
-            table::seconds(time.median),
-            table::seconds(time.min),
-            table::seconds(time.max),
+            words::seconds(time.median),
+            words::seconds(time.min),
+            words::seconds(time.max),
             format!("{:.1} %", 100.0 * time.median / whole.median),
         ]
     };
@@ -175,7 +175,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         100.0 * gflops / ceiling,
         peak.map_or(String::new(), |peak| format!(
             ", peak memory {}",
-            table::bytes(peak)
+            words::bytes(peak)
         )),
     ));
     output::prose(format!("computed {computed_by}"));
@@ -220,8 +220,8 @@ fn check_room(recipe: &Recipe, arguments: &Arguments, threads: usize) -> Result<
             "--input",
             format!(
                 "{images} images of {input}×{input} pixels would be made up, {}; at most {} are",
-                table::bytes(bytes),
-                table::bytes(MOST)
+                words::bytes(bytes),
+                words::bytes(MOST)
             ),
             "choose a smaller --input, --batch (4 batches are made) or --classes",
         ));

@@ -1,7 +1,7 @@
 //! Which of a model's classes a data set's are.
 
 use clap::Args;
-use smallvit::{Error, Result};
+use smallvit::{Error, Result, words};
 
 use super::output::{self, note};
 
@@ -132,13 +132,7 @@ fn by_position(set: &str, theirs: &[String], ours: &[String]) -> Result<Vec<usiz
 
 /// The first of the names, and how many more there are.
 fn listed(names: &[&str]) -> String {
-    const FIRST: usize = 5;
-    let first = names.iter().take(FIRST).map(output::name);
-    let first = first.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(FIRST) {
-        0 => first,
-        more => format!("{first} and {more} more"),
-    }
+    words::listed(names.iter().map(output::name), 5)
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use smallvit::data::pictures::{Fit, Square};
 use smallvit::data::remarks::remarks;
 use smallvit::data::statistics::{Statistics, class_counts};
 use smallvit::data::{Dataset, Skipped, Split, search};
-use smallvit::report::table;
+use smallvit::words;
 
 use super::dataset::{self, CopyOptions};
 use super::hints;
@@ -101,7 +101,7 @@ pub fn run(command: Command) -> Result<()> {
 fn list(copies: &[(Set, Option<PathBuf>)]) {
     for (set, copy) in copies {
         let entry = set.entry();
-        let [train, test] = entry.images.map(|images| table::count(images as u64));
+        let [train, test] = entry.images.map(|images| words::count(images as u64));
         output::print(format!(
             "{:14}{}, {}, {} classes, {train} + {test} images",
             entry.name,
@@ -220,7 +220,7 @@ fn info(set: &Spec, dataset: &Dataset) {
         "{}: {}, {} classes",
         output::name(&dataset.name),
         size(images.height, images.width, images.channels),
-        table::count(dataset.classes.len() as u64)
+        words::count(dataset.classes.len() as u64)
     ));
     if let Some(licence) = licence(set) {
         output::print(format!("licence      {licence}"));
@@ -232,7 +232,7 @@ fn info(set: &Spec, dataset: &Dataset) {
     let names = counts.iter().map(|(name, ..)| *name);
     let header: Vec<&str> = std::iter::once("class").chain(names).collect();
     let row = |name: &str, counts: Vec<usize>| -> Vec<String> {
-        let counts = counts.into_iter().map(|n| table::count(n as u64));
+        let counts = counts.into_iter().map(|n| words::count(n as u64));
         std::iter::once(name.to_owned()).chain(counts).collect()
     };
     let class = |(class, name): (usize, &String)| {

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use smallvit::Result;
 use smallvit::data::catalogue::Spec;
 use smallvit::data::pictures::Square;
 use smallvit::data::remarks::remarks;
 use smallvit::data::{self, Dataset, LoadOptions, Loading, search};
-use smallvit::report::table;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
+use smallvit::words;
+use smallvit::{Error, Result};
 
 use super::hints;
 use super::output::{self, note};
@@ -52,6 +52,10 @@ impl CopyOptions {
     /// Loads a data set, pictures in files of their own as squares, and says what was passed over.
     pub fn load(&self, set: &str, square: Square) -> Result<Dataset> {
         let spec: Spec = set.parse()?;
+        if let (Spec::Files(..), Some(_)) = (&spec, &self.data_dir) {
+            let problem = format!("{spec} says where it is, and so is not looked for");
+            return Err(Error::recipe("--data-dir", problem, "leave it out"));
+        }
         let options = LoadOptions {
             data_dir: self.data_dir.clone(),
             square,
@@ -142,7 +146,7 @@ fn tell_skipped(dataset: &Dataset) {
     };
     note!(
         "{} passed over in all{more}; --strict refuses such a data set",
-        table::counted(skipped.len() as u64, "picture")
+        words::counted(skipped.len() as u64, "picture")
     );
 }
 

@@ -9,13 +9,13 @@ use smallvit::atomic;
 use smallvit::data::{Dataset, Images};
 use smallvit::models::file::{Contents, ModelInfo};
 use smallvit::report::picture::confusion;
-use smallvit::report::table;
 use smallvit::train::evaluate::each_image;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::metrics::{Sums, image_loss, rank, standard_error};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
 use smallvit::train::workers::Workers;
+use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::classes::Matching;
@@ -162,7 +162,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if answers.not_numbers > 0 {
         let problem = format!(
             "its answer to {} is not a number",
-            table::counted(answers.not_numbers, "image")
+            words::counted(answers.not_numbers, "image")
         );
         let remedy = "take another checkpoint";
         return Err(Error::model(path.display(), problem, remedy));
@@ -286,12 +286,12 @@ impl<'a> Answers<'a> {
     }
 
     fn print(&self, model: impl Display, set: &str) {
-        let percent = |percent: f64| table::percent(percent / 100.0);
+        let percent = |percent: f64| words::percent(percent / 100.0);
         let row = |class: usize| {
             let top5 = self.top5(class).map(percent);
             let cells = [
                 Some(self.classes[class].clone()),
-                Some(table::count(self.images(class))),
+                Some(words::count(self.images(class))),
                 Some(percent(self.recall(class))),
                 top5,
                 Some(percent(self.precision(class))),
@@ -305,14 +305,14 @@ impl<'a> Answers<'a> {
         }
         output::table(&header, &rows);
         let (means, images) = (self.sums.means(), self.sums.images);
-        let accuracy = |percent| table::accuracy(percent, standard_error(percent, images));
+        let accuracy = |percent| words::accuracy(percent, standard_error(percent, images));
         let top5 = match self.tells_top5() {
             true => format!(", top-5 {}", accuracy(means.top5)),
             false => String::new(),
         };
         output::prose(format!(
             "\n{model} on {} of {set}: loss {:.4}, top-1 {}{top5}",
-            table::counted(images, "image"),
+            words::counted(images, "image"),
             means.loss,
             accuracy(means.top1),
         ));
@@ -336,7 +336,7 @@ fn check_images(set: &str, dataset: &Dataset, info: &ModelInfo) -> Result<()> {
         return Ok(());
     }
     let kind = |[height, width, channels]: [usize; 3]| {
-        let channels = table::counted(channels as u64, "channel");
+        let channels = words::counted(channels as u64, "channel");
         format!("{height}×{width} pixels and {channels}")
     };
     Err(Error::recipe(

@@ -31,9 +31,14 @@ pub(crate) use note;
 
 /// What [`note!`] does.
 pub fn write_note(text: impl Display) {
-    let width = width(io::stderr()).unwrap_or(usize::MAX);
-    let text = wrapped(&visible(&text.to_string()), width);
+    let text = visible(&text.to_string());
+    let text = wrapped(&text, width(io::stderr()).unwrap_or_else(asked_width));
     let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A line of JSON to standard error, whole whatever the terminal's width.
+pub fn json_line(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{}", visible(&line.to_string()));
 }
 
 /// A result, to standard output.
@@ -63,8 +68,15 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) {
 
 /// How long a line of results may be.
 fn line_width() -> usize {
-    let asked = || std::env::var("COLUMNS").ok()?.parse().ok();
-    width(io::stdout()).or_else(asked).unwrap_or(usize::MAX)
+    width(io::stdout()).unwrap_or_else(asked_width)
+}
+
+/// How long a line may be where there is no terminal.
+fn asked_width() -> usize {
+    let asked = std::env::var("COLUMNS").ok();
+    asked
+        .and_then(|asked| asked.parse().ok())
+        .unwrap_or(usize::MAX)
 }
 
 /// Of a terminal.

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 use smallvit::data::{folder, pictures};
 use smallvit::models::file::{self, ModelInfo};
-use smallvit::report::table;
 use smallvit::train::metrics::probabilities;
 use smallvit::train::workers::Workers;
+use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::evaluate::Which;
@@ -158,7 +158,7 @@ impl<'a> Answers<'a> {
         } else if let Ok(logits) = &answer {
             output::print(output::name(path.display()));
             for (class, probability) in self.likeliest(logits) {
-                let probability = table::percent(probability);
+                let probability = words::percent(probability);
                 output::print(format!("  {probability:>9}  {}", output::name(class)));
             }
         }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use smallvit::Result;
-use smallvit::report::table;
 use smallvit::train::history::Epoch;
 use smallvit::train::observer::{Begin, Observer};
 use smallvit::train::state::Counters;
 use smallvit::train::step::StepOutcome;
+use smallvit::words;
 
 use super::options::RunOptions;
 use super::output::{self, note};
@@ -68,7 +68,7 @@ impl Progress {
         let of_this = (self.epochs * self.steps).saturating_sub(step);
         let left = of_this + self.models_after * self.epochs * self.steps;
         let seconds = began.elapsed().as_secs_f64() / taken as f64 * left as f64;
-        format!("{} to go", table::seconds(seconds))
+        format!("{} to go", words::seconds(seconds))
     }
 }
 
@@ -85,9 +85,9 @@ impl Observer for Progress {
             note!(
                 "{}: {} parameters, {} of {}{go_on}",
                 self.label,
-                table::count(begin.model.parameters()),
-                table::counted(self.epochs, "epoch"),
-                table::counted(self.steps, "step")
+                words::count(begin.model.parameters()),
+                words::counted(self.epochs, "epoch"),
+                words::counted(self.steps, "step")
             );
         }
         if self.verbose && matches!(self.how, How::Live | How::Plain) {
@@ -125,7 +125,7 @@ impl Observer for Progress {
             "loss {:.4}, top-1 {:.2} %, {} a step, {}",
             step.means.loss,
             step.means.top1,
-            table::seconds(step.seconds),
+            words::seconds(step.seconds),
             self.to_go(counters.step)
         );
         if let Some(bar) = &self.bar {
@@ -143,7 +143,7 @@ impl Observer for Progress {
             How::Quiet => {}
             How::Json => {
                 let line = serde_json::json!({ "model": self.label, "epoch": epoch });
-                note!("{line}");
+                output::json_line(line);
             }
             How::Plain | How::Live => {
                 let (t, v) = (epoch.train, epoch.validation);
@@ -153,7 +153,7 @@ impl Observer for Progress {
                     String::new()
                 };
                 let left = match epoch.epoch == self.epochs && self.models_after == 0 {
-                    true => table::seconds(epoch.seconds),
+                    true => words::seconds(epoch.seconds),
                     false => self.to_go(epoch.step),
                 };
                 // A line of eighty columns for most runs.

@@ -38,9 +38,8 @@ fn list(json: bool) {
         let recipe = |(name, description)| json!({ "name": name, "description": description });
         return output::print(json!(all.map(recipe)));
     }
-    for (name, description) in all {
-        output::print(format!("{name:20}{description}"));
-    }
+    let rows = all.map(|(name, description)| vec![name.to_owned(), description.to_owned()]);
+    output::table(&["recipe", "what it is"], &rows);
 }
 
 fn show(name: &str, full: bool, json: bool) -> Result<()> {

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, ValueEnum};
 use smallvit::models::ModelName;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
-use smallvit::report::table;
 use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::events::EventFile;
@@ -17,6 +16,7 @@ use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, read_result};
 use smallvit::train::run::{self, Run};
+use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
@@ -138,7 +138,7 @@ pub fn tell_sizes(data: &Prepared, options: &RunOptions) {
         note!(
             "{}: {} to train on, {} to choose on, {} to test on; {} classes",
             data.name,
-            table::counted(data.train.samples.len() as u64, "image"),
+            words::counted(data.train.samples.len() as u64, "image"),
             data.validation.samples.len(),
             data.test.samples.len(),
             data.info.classes.len()
@@ -155,7 +155,7 @@ pub fn run_plan(recipe: &Recipe, data: &Prepared, options: &RunOptions) -> Resul
         note!(
             "{}: {} parameters; measuring a few steps",
             recipe.model.name(),
-            table::count(size.parameters)
+            words::count(size.parameters)
         );
     }
     plan::plan(&Run {
@@ -181,12 +181,12 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
         .map(|plan| {
             vec![
                 plan.model.to_string(),
-                table::count(plan.parameters),
+                words::count(plan.parameters),
                 format!("{:.1}", plan.macs as f64 / 1e6),
-                table::seconds(plan.seconds_per_step),
-                table::seconds(plan.seconds),
-                table::bytes(plan.memory_bytes),
-                table::bytes(plan.disk_bytes),
+                words::seconds(plan.seconds_per_step),
+                words::seconds(plan.seconds),
+                words::bytes(plan.memory_bytes),
+                words::bytes(plan.disk_bytes),
             ]
         })
         .collect();
@@ -204,8 +204,8 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
         let (epochs, steps) = (plan.epochs, plan.steps_per_epoch);
         format!(
             "{} of {}",
-            table::counted(epochs, "epoch"),
-            table::counted(steps, "step")
+            words::counted(epochs, "epoch"),
+            words::counted(steps, "step")
         )
     };
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
@@ -213,8 +213,8 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
         "\n{}; {} in all. Measured on a few steps, which were thrown away; no run was written. \
          mega-MACs: million multiplications and additions an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
-        table::seconds(plans.iter().map(|plan| plan.seconds).sum()),
-        table::bytes(most.unwrap_or_default())
+        words::seconds(plans.iter().map(|plan| plan.seconds).sum()),
+        words::bytes(most.unwrap_or_default())
     ));
 }
 
@@ -430,7 +430,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         .map(|r| {
             let mut row = vec![
                 r.model.to_string(),
-                table::count(r.parameters),
+                words::count(r.parameters),
                 r.best_epoch.to_string(),
                 percent(r.val_top1),
                 accuracy(r),
@@ -438,7 +438,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
             row.extend(top5.then(|| r.test_top5.map_or("–".into(), percent)));
             row.extend([
                 format!("{:.3}", r.seconds_per_step),
-                table::seconds(r.seconds),
+                words::seconds(r.seconds),
             ]);
             row
         })
@@ -473,7 +473,7 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
 /// The test accuracy with its standard error, where the result knows of how many images it is.
 fn accuracy(result: &RunResult) -> String {
     match result.test_top1_standard_error {
-        Some(error) => table::accuracy(result.test_top1, error),
+        Some(error) => words::accuracy(result.test_top1, error),
         None => format!("{:.2} %", result.test_top1),
     }
 }

@@ -150,7 +150,13 @@ impl Array {
         let label = |(row, bytes): (usize, &[u8])| {
             self.number(bytes).ok_or_else(|| {
                 let problem = format!("the label in row {row} (counted from 0) is no whole number");
-                self.error(problem, "save whole numbers: y.astype(\"int64\")")
+                let remedy = match self.element {
+                    Element::Text { .. } => {
+                        "save numbers and names: classes, y = numpy.unique(y, return_inverse=True)"
+                    }
+                    _ => "save whole numbers: y.astype(\"int64\")",
+                };
+                self.error(problem, remedy)
             })
         };
         let rows = self.bytes.chunks_exact(self.element.bytes().max(1));

@@ -380,6 +380,13 @@ impl FromStr for Spec {
 }
 
 fn did_you_mean(text: &str) -> Option<String> {
+    if let Some((name, path)) = text.split_once(':') {
+        let asked = name.trim().to_lowercase();
+        let distance = |format: &Format| strsim::levenshtein(&asked, format.name());
+        let nearest = Format::ALL.into_iter().min_by_key(distance)?;
+        let path = if path.is_empty() { "PATH" } else { path };
+        return (distance(&nearest) <= 1).then(|| format!("{}:{path}", nearest.name()));
+    }
     if let Some(format) = Format::of(Path::new(text)) {
         return Some(format!("{}:{text}", format.name()));
     }
@@ -432,10 +439,14 @@ mod tests {
         assert!(remedy("fashion_mnist").starts_with("did you mean fashion-mnist?"));
         assert!(remedy("minst").starts_with("did you mean mnist?"));
         assert!(remedy("./pets").starts_with("did you mean folder:./pets?"));
+        assert!(remedy("Folder:a").starts_with("did you mean folder:a?"));
+        assert!(remedy("cvs:a").starts_with("The data sets are"));
+        assert!(remedy("npy:a").starts_with("did you mean npz:a?"));
+        assert!(remedy("csv:").starts_with("did you mean csv:PATH?"));
         assert!(remedy("pets.csv").starts_with("did you mean csv:pets.csv?"));
         assert!(remedy("pets.npz").starts_with("did you mean npz:pets.npz?"));
         assert!(remedy("./train_32x32.MAT").starts_with("did you mean svhn:./train_32x32.MAT?"));
-        assert!(!remedy("folder:").contains("did you mean"));
+        assert!(remedy("folder:").starts_with("did you mean folder:PATH?"));
         assert!(!remedy("").contains("did you mean"));
     }
 

@@ -11,17 +11,19 @@
 //! a split (`split`, `set`, `subset`) with `train`, `val` (`valid`, `validation`, `dev`) or `test`
 //! in it. Where it does not, the columns are a path, a label and perhaps a split, in that order.
 //! Paths are relative to the file's folder. Labels are the classes' names, in the order of their
-//! names, or of their numbers where all are numbers.
+//! names, or of their numbers where all are numbers. Where the first line has no comma in it,
+//! semicolons or tabs may stand between the columns.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ::csv::{Position, ReaderBuilder, StringRecord, Trim};
 
-use super::listed::{List, Lists};
+use super::listed::{List, Lists, SPLITS};
 use super::pictures::{Decoded, Square};
 use super::{Dataset, files};
 use crate::error::{Error, Result};
+use crate::{input, words};
 
 /// What the columns are called, in small letters.
 const PATH: [&str; 9] = [
@@ -44,13 +46,6 @@ const LABEL: [&str; 6] = [
     "target",
 ];
 const SPLIT: [&str; 4] = ["split", "set", "subset", "partition"];
-
-/// The words for a split.
-const SPLITS: [&[&str]; 3] = [
-    &["train", "training"],
-    &["val", "valid", "validation", "dev"],
-    &["test", "testing"],
-];
 
 /// How many lines a message names.
 const NAMED: usize = 3;
@@ -77,24 +72,21 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         return Err(Error::data(path.display(), problem, remedy));
     }
     let numbers: HashMap<&str, u32> = classes.iter().map(String::as_str).zip(0..).collect();
-    let mut lists: [List; 3] = Default::default();
+    let mut splits: [List; 3] = Default::default();
     for row in &rows {
         let Some(&number) = numbers.get(row.label.as_str()) else {
             let problem = format!("class {:?} is not among those to train on", row.label);
             let remedy = "train on a picture of it, too, or leave the row out";
             return Err(Error::data(place(path, row.line), problem, remedy));
         };
-        lists[row.split].push((number, row.path.clone()));
+        splits[row.split].push((number, row.path.clone()));
     }
-    let [train, validation, test] = lists;
-    let name = format!("csv:{}", path.display());
     let lists = Lists {
-        name,
+        name: format!("csv:{}", path.display()),
         classes,
-        train,
-        validation,
-        test,
+        splits,
         notes,
+        ..Lists::default()
     };
     lists.read(square, decoded)
 }
@@ -115,16 +107,16 @@ fn place(path: &Path, line: u64) -> String {
 
 /// The rows, and what the user should know of them.
 fn rows(path: &Path) -> Result<(Vec<Row>, Vec<String>)> {
-    let text = files::text(path)?;
-    let text = text.trim_start_matches('\u{feff}');
+    let text = input::text(path, files::LONGEST_LIST)?;
     let mut reader = ReaderBuilder::new()
         .has_headers(false)
+        .delimiter(delimiter(&text))
         .trim(Trim::All)
         .from_reader(text.as_bytes());
     let mut columns = None;
     let (mut rows, mut notes) = (Vec::new(), Vec::new());
     for record in reader.records() {
-        let record = record.map_err(|error| unreadable(path, text, &error))?;
+        let record = record.map_err(|error| unreadable(path, &text, &error))?;
         let columns = match &columns {
             Some(columns) => columns,
             None => {
@@ -141,9 +133,17 @@ fn rows(path: &Path) -> Result<(Vec<Row>, Vec<String>)> {
                 found
             }
         };
-        rows.push(columns.row(&record, path, line(text, record.position()))?);
+        rows.push(columns.row(&record, path, line(&text, record.position()))?);
     }
     Ok((rows, notes))
+}
+
+/// What stands between columns: a comma, or where the first line has none, what it has of those that
+/// spreadsheets write instead.
+fn delimiter(text: &str) -> u8 {
+    let first = text.lines().find(|line| !line.is_empty()).unwrap_or("");
+    let has = |delimiter: &&u8| first.contains(char::from(**delimiter));
+    *b",;\t".iter().find(has).unwrap_or(&b',')
 }
 
 /// The line that a record begins in. Its position is where the one before it ended, with empty lines
@@ -239,19 +239,15 @@ fn refuse_repeated(file: &Path, rows: &[Row]) -> Result<()> {
 }
 
 fn refuse_missing(file: &Path, rows: &[Row]) -> Result<()> {
-    let missing: Vec<&Row> = rows.iter().filter(|row| !row.path.is_file()).collect();
-    let named = missing.iter().take(NAMED);
-    let named: Vec<_> = named
-        .map(|row| format!("{} (line {})", row.path.display(), row.line))
-        .collect();
-    let more = match missing.len() {
-        0 => return Ok(()),
-        count if count > NAMED => format!(" and {} more", count - NAMED),
-        _ => String::new(),
-    };
+    let missing = rows.iter().filter(|row| !row.path.is_file());
+    let named = missing.map(|row| format!("{} (line {})", row.path.display(), row.line));
+    let named = words::listed(named, NAMED);
+    if named.is_empty() {
+        return Ok(());
+    }
     Err(Error::data(
         file.display(),
-        format!("these pictures are not there: {}{more}", named.join(", ")),
+        format!("these pictures are not there: {named}"),
         "paths are relative to the folder of the CSV file: bring the files, or mend the rows",
     ))
 }
@@ -320,6 +316,16 @@ mod tests {
         let (validation, test) = (data.validation.unwrap(), data.test.unwrap());
         assert_eq!((validation.labels, test.labels), (vec![1], vec![0]));
         assert_eq!(data.name.split(':').next(), Some("csv"));
+    }
+
+    #[test]
+    fn semicolons_and_tabs_are_told_from_commas() {
+        for between in [";", "\t"] {
+            let csv = "path|label\npictures/0.png|cat, grey\npictures/1.png|dog\n";
+            let data = read_it(&csv.replace('|', between)).unwrap();
+            assert_eq!(data.classes, ["cat, grey", "dog"]);
+        }
+        assert!(read_it("path,label\npictures/0.png;cat\n").is_err());
     }
 
     #[test]
@@ -395,7 +401,7 @@ mod tests {
                 "pictures/0.png,a\npictures/1.png,a",
                 "only one class, \"a\"",
             ),
-            ("pictures/0.png;a\npictures/1.png;b", "path,label"),
+            ("pictures/0.png|a\npictures/1.png|b", "path,label"),
             ("file,when\npictures/0.png,a", "not known"),
             ("a,b,c,d\n1,2,3,4", "not known"),
         ] {

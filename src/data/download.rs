@@ -8,7 +8,7 @@
 //! A server is trusted with nothing: more bytes than the file has are cut off, and an address of
 //! `https` is never led on to one without.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -21,6 +21,7 @@ use super::Progress;
 use super::catalogue::Checksum;
 use super::files::beside;
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 
 /// How long to wait for a server.
 #[derive(Clone, Copy, Debug)]
@@ -84,31 +85,6 @@ fn agent(url: &str, silence: Duration) -> ureq::Agent {
         .into()
 }
 
-/// Takes the lock on a file, which is made if it is not there, and holds it until the result is
-/// dropped. While another process holds it, `waiting` is called five times a second.
-///
-/// The file is left in place for good: if it were removed, a process that waits for the old file
-/// and one that makes a new file would both believe that they hold the lock.
-pub(super) fn lock(path: &Path, mut waiting: impl FnMut()) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true);
-    let file = options.open(path).map_err(Error::io("create", path))?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => {
-                waiting();
-                thread::sleep(Duration::from_millis(200));
-            }
-            // Some network file systems have no locks: better none than no download.
-            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                return Ok(file);
-            }
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
-        }
-    }
-}
-
 struct Download<'a> {
     url: &'a str,
     part: PathBuf,
@@ -129,8 +105,9 @@ impl Download<'_> {
         if let Some(folder) = dest.parent() {
             fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         }
-        let _lock = lock(&beside(dest, "lock"), || {
+        let _lock = Lock::take(&beside(dest, "lock"), |_| {
             progress(length(&self.part), self.bytes);
+            Ok(())
         })?;
         if dest.is_file() {
             return Ok(());
@@ -201,6 +178,10 @@ impl Download<'_> {
             }
             ureq::Error::RequireHttpsOnly(_) => Trouble::Lasting(self.error(
                 "the server leads on to an address without https".to_owned(),
+                "name a mirror",
+            )),
+            ureq::Error::TooManyRedirects => Trouble::Lasting(self.error(
+                "the server leads on and on to other addresses".to_owned(),
                 "name a mirror",
             )),
             error => Trouble::Passing(error.to_string()),

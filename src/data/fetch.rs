@@ -9,11 +9,13 @@ use std::path::{Path, PathBuf};
 use super::Progress;
 use super::catalogue::{RemoteFile, Set};
 use super::cifar::{Cifar, Layout as CifarLayout};
-use super::download::{cannot_write, download, lock};
+use super::download::{cannot_write, download};
 use super::files::{self, beside};
 use super::search::{Layout, cache_dir, is_there, missing};
 use crate::atomic;
 use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::{memory, words};
 
 /// Downloads a set into the cache, unless it is there already, and returns its folder. `mirror` is
 /// the address of a folder with files of the same names, to use instead of the publisher's.
@@ -52,8 +54,9 @@ fn fetch_into(
     let folder = cache.join(folder);
     let total = files.iter().map(|file| file.bytes).sum();
     fs::create_dir_all(cache).map_err(Error::io("create", cache))?;
-    let _lock = lock(&cache.join(format!("{}.lock", set.name())), || {
+    let _lock = Lock::take(&cache.join(format!("{}.lock", set.name())), |_| {
         progress(0, Some(total));
+        Ok(())
     })?;
     let missing = missing(set, layout, &folder);
     if missing.is_empty() {
@@ -103,14 +106,13 @@ fn check_room(cache: &Path, set: Set, files: &[RemoteFile]) -> Result<()> {
         .map(|file| file.bytes.saturating_mul(times))
         .sum();
     let needed = needed.saturating_sub(files.iter().map(arrived).sum());
-    match fs4::available_space(cache) {
-        Ok(free) if free < needed => {
-            let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+    match memory::free_on_disk(cache) {
+        Some(free) if free < needed => {
             let problem = format!(
-                "{} takes {} MB more, and there is room for {} MB",
+                "{} takes {} more, and there is room for {}",
                 set.name(),
-                megabytes(needed),
-                free / 1_000_000
+                words::bytes(needed),
+                words::bytes(free)
             );
             let remedy = "free some space, or choose another folder with SMALLVIT_CACHE";
             Err(Error::data(cache.display(), problem, remedy))

@@ -1,13 +1,13 @@
 //! Named files of a data set, from a folder or from inside a `.tar.gz` archive.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 
 use crate::error::{Error, Result};
+use crate::input;
 
 /// More than any file that belongs to a known data set (CIFAR-100's `train`: 155 MB), and a bound
 /// on what a few bytes of malicious gzip can unfold to.
@@ -15,10 +15,12 @@ const LARGEST: u64 = 1 << 29;
 
 /// What one array in a user's own file may unfold to: as much as a file of a known set, or ten times
 /// the file's own length if that is more.
-pub(super) fn may_unfold_to(file: &File) -> u64 {
-    let length = file.metadata().map_or(0, |metadata| metadata.len());
+pub(super) fn may_unfold_to(length: u64) -> u64 {
     LARGEST.max(length.saturating_mul(10))
 }
+
+/// More bytes than any list of a known data set has (Tiny-ImageNet's `words.txt`: 3 MB).
+pub(super) const LONGEST_LIST: u64 = 1 << 26;
 
 /// Where a data set's files lie.
 pub(super) enum Files {
@@ -43,11 +45,22 @@ impl Files {
         match self {
             Self::Folder(folder) => {
                 let path = folder.join(name);
-                match fs::read(&path) {
-                    Ok(bytes) => Ok(Some(bytes)),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(Error::io("read", path)(error)),
+                let (file, length) = match input::open(&path) {
+                    Ok(file) => file,
+                    Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                        return Ok(None);
+                    }
+                    Err(error) => return Err(error),
+                };
+                if length > LARGEST {
+                    let problem = format!("it is {length} bytes long");
+                    let remedy = "a known data set's files are smaller: this is another file";
+                    return Err(Error::data(path.display(), problem, remedy));
                 }
+                let mut bytes = Vec::with_capacity(length as usize);
+                let read = file.take(LARGEST).read_to_end(&mut bytes);
+                read.map_err(Error::io("read", path))?;
+                Ok(Some(bytes))
             }
             Self::Archive(_, entries) => Ok(entries.remove(name)),
         }
@@ -72,39 +85,11 @@ impl Files {
     }
 }
 
-/// Opens a file that is to be read as one: a folder is refused as such, and so is what never ends.
-pub(super) fn open(path: &Path) -> Result<File> {
-    let problem = match fs::metadata(path) {
-        Ok(found) if found.is_file() => return File::open(path).map_err(Error::io("read", path)),
-        Ok(found) if found.is_dir() => "this is a folder; a file was expected",
-        Ok(_) => "this is no regular file",
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no such file",
-        Err(error) => return Err(Error::io("read", path)(error)),
-    };
-    Err(Error::data(path.display(), problem, "check the path"))
-}
-
-/// A text file, whole.
-pub(super) fn text(path: &Path) -> Result<String> {
-    /// More than any list of a known data set (Tiny-ImageNet's `words.txt`: 3 MB).
-    const LONGEST: u64 = 1 << 26;
-    let mut bytes = Vec::new();
-    let read = open(path)?.take(LONGEST + 1).read_to_end(&mut bytes);
-    read.map_err(Error::io("read", path))?;
-    let problem = match String::from_utf8(bytes) {
-        Ok(text) if text.len() as u64 <= LONGEST => return Ok(text),
-        Ok(_) => format!("it is longer than {} MB", LONGEST / 1_000_000),
-        Err(_) => "this is no text in UTF-8".to_owned(),
-    };
-    let remedy = "it is damaged, or another kind of file";
-    Err(Error::data(path.display(), problem, remedy))
-}
-
 /// The regular files among an archive's entries that have one of these names, whichever folder
 /// of the archive they lie in. Nothing is written, so no entry's path can lead anywhere; links are
 /// no regular files.
 pub(super) fn unpack(archive: &Path, wanted: &[&str]) -> Result<BTreeMap<String, Vec<u8>>> {
-    let file = open(archive)?;
+    let (file, _) = input::open(archive)?;
     let mut tar = tar::Archive::new(GzDecoder::new(BufReader::new(file)));
     let mut found = BTreeMap::new();
     let broken = |error: io::Error| {
@@ -165,6 +150,8 @@ pub(super) fn gunzip(bytes: Vec<u8>, limit: u64) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::fs;
+
     use super::*;
     use flate2::{Compression, write::GzEncoder};
 

@@ -16,15 +16,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Dataset;
+use super::listed::{List, Lists, SPLITS};
 use super::pictures::{self, Decoded, Skipped, Square};
-use super::remarks::listed;
-use super::statistics::class_counts;
-use super::{Dataset, Split};
 use crate::error::{Error, Result};
-
-const TRAIN: [&str; 2] = ["train", "training"];
-const VALIDATION: [&str; 3] = ["val", "validation", "valid"];
-const TEST: [&str; 2] = ["test", "testing"];
+use crate::words;
 
 /// Endings of what is read.
 const READ: [&str; 8] = ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "gif"];
@@ -67,43 +63,35 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         return Err(no_folder(path));
     }
     let all = list(path)?;
-    let mut reader = Reader {
-        square,
-        decoded,
-        skipped: Vec::new(),
+    let mut lists = Lists {
+        name: format!("folder:{}", path.display()),
+        ..Lists::default()
     };
     let [train, validation, test] = splits(path, &all)?;
-    let mut notes = vec![];
-    let (train_folder, others) = match train {
+    let folders = match train {
         Some(train) => {
-            reader.beside(&all);
+            lists.skipped.extend(beside(&all));
             let used = [Some(&train), validation.as_ref(), test.as_ref()];
             let is_used = |name: &String| used.iter().flatten().any(|used| used.ends_with(name));
             for name in all.folders.iter().filter(|name| !is_used(name)) {
-                reader.beside(&list_deep(&path.join(name))?);
-                notes.push(format!(
-                    "{} is no split, and is passed over",
-                    path.join(name).display()
-                ));
+                let other = path.join(name);
+                lists.skipped.extend(beside(&list_deep(&other)?));
+                let note = format!("{} is no split, and is passed over", other.display());
+                lists.notes.push(note);
             }
-            (train, [validation, test])
+            [Some(train), validation, test]
         }
-        None => (path.to_path_buf(), [None, None]),
+        None => [Some(path.to_path_buf()), None, None],
     };
-    let classes = classes(&train_folder)?;
-    notes.extend(all_alike(&train_folder, &classes)?);
-    let train = reader.read_split(&train_folder, &classes, true)?;
-    let mut others =
-        others.map(|folder| folder.map(|folder| reader.read_split(&folder, &classes, false)));
-    Ok(Dataset {
-        name: format!("folder:{}", path.display()),
-        validation: others[0].take().transpose()?,
-        test: others[1].take().transpose()?,
-        classes,
-        train,
-        skipped: reader.skipped,
-        notes,
-    })
+    let train = folders[0].as_deref().unwrap_or(path);
+    lists.classes = classes(train)?;
+    lists.notes.extend(all_alike(train, &lists.classes)?);
+    for (number, folder) in folders.iter().enumerate() {
+        if let Some(folder) = folder {
+            lists.splits[number] = split(folder, &lists.classes, number == 0, &mut lists.skipped)?;
+        }
+    }
+    lists.read(square, decoded)
 }
 
 fn no_folder(path: &Path) -> Error {
@@ -123,7 +111,7 @@ fn no_folder(path: &Path) -> Error {
 
 /// The folders of the splits, where there are folders to train, validate and test on.
 fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
-    let mut found = [&TRAIN[..], &VALIDATION, &TEST].map(|names| {
+    let mut found = SPLITS.map(|names| {
         let is_it = |folder: &&String| names.contains(&&*folder.to_lowercase());
         all.folders.iter().filter(is_it).collect::<Vec<_>>()
     });
@@ -162,7 +150,10 @@ fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
         return Err(Error::data(
             path.display(),
             format!("there is no folder `train` beside {}", other.display()),
-            LAYOUT,
+            format!(
+                "to evaluate on it alone, name it: folder:{}; to train, {LAYOUT}",
+                other.display()
+            ),
         ));
     }
     Ok([train, validation, test])
@@ -198,12 +189,9 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
             format!("put the pictures of each class into a folder of its own: {LAYOUT}"),
         ),
         [one] => {
-            let inner = folder.join(one);
-            let further = list(&inner)?.folders;
-            let is_train = |name: &String| TRAIN.contains(&&*name.to_lowercase());
-            let hint = match further.len() > 1 || further.iter().any(is_train) {
-                true => format!("did you mean folder:{}?", inner.display()),
-                false => LAYOUT.to_owned(),
+            let hint = match unwrapped(folder.join(one))? {
+                Some(inner) => format!("did you mean folder:{}?", inner.display()),
+                None => LAYOUT.to_owned(),
             };
             (
                 format!("there is only one class, {one:?}: nothing to tell apart"),
@@ -213,6 +201,20 @@ fn classes(folder: &Path) -> Result<Vec<String>> {
         _ => return Ok(names),
     };
     Err(Error::data(folder.display(), problem, remedy))
+}
+
+/// The first folder, of one that holds nothing but a folder, and so on, that may be a data set.
+fn unwrapped(mut folder: PathBuf) -> Result<Option<PathBuf>> {
+    for _ in 0..DEEPEST {
+        let further = list(&folder)?.folders;
+        let is_train = |name: &String| SPLITS[0].contains(&&*name.to_lowercase());
+        match &further[..] {
+            [] => break,
+            [one] if !is_train(one) => folder.push(one),
+            _ => return Ok(Some(folder)),
+        }
+    }
+    Ok(None)
 }
 
 /// What is told where all class folders hold the same folders and nothing else: these may be the
@@ -228,10 +230,7 @@ fn all_alike(folder: &Path, classes: &[String]) -> Result<Option<String>> {
         alike = Some(listing.folders);
     }
     Ok(alike.map(|inner| {
-        let [classes, inner] = [classes, &inner].map(|names| {
-            let names = names.iter().map(String::as_str);
-            listed(&names.collect::<Vec<_>>())
-        });
+        let [classes, inner] = [classes, &inner].map(|names| words::listed(names, 3));
         format!("the classes are {classes}; if they are splits, and {inner} the classes: {LAYOUT}")
     }))
 }
@@ -315,80 +314,60 @@ fn list_deep(folder: &Path) -> Result<Listing> {
     Ok(all)
 }
 
-struct Reader<'a, 'b> {
-    square: Square,
-    decoded: &'a mut Decoded<'b>,
-    skipped: Vec<Skipped>,
+/// Pictures that lie where none is looked for.
+fn beside(listing: &Listing) -> impl Iterator<Item = Skipped> {
+    let all = listing.pictures.iter().chain(&listing.unread);
+    all.map(|path| Skipped {
+        path: path.clone(),
+        reason: "it lies beside the folders, and in none of a class".into(),
+    })
 }
 
-impl Reader<'_, '_> {
-    /// Pictures that lie where none is looked for.
-    fn beside(&mut self, listing: &Listing) {
-        let all = listing.pictures.iter().chain(&listing.unread);
-        let skip = |path: &PathBuf| Skipped {
-            path: path.clone(),
-            reason: "it lies beside the folders, and in none of a class".into(),
-        };
-        self.skipped.extend(all.map(skip));
+/// All pictures of one split; those that are passed over go to `skipped`. To train on, every class
+/// must have one.
+fn split(
+    folder: &Path,
+    classes: &[String],
+    train: bool,
+    skipped: &mut Vec<Skipped>,
+) -> Result<List> {
+    let listing = list(folder)?;
+    let unknown = listing.folders.iter().find(|name| !classes.contains(name));
+    if let Some(unknown) = unknown {
+        return Err(Error::data(
+            folder.join(unknown).display(),
+            format!(
+                "class {unknown:?} is not among the {} to train on",
+                classes.len()
+            ),
+            "rename the folder as in train, or remove it",
+        ));
     }
-
-    /// All pictures of one split. To train on, every class must have one.
-    fn read_split(&mut self, folder: &Path, classes: &[String], train: bool) -> Result<Split> {
-        let listing = list(folder)?;
-        let unknown = listing.folders.iter().find(|name| !classes.contains(name));
-        if let Some(unknown) = unknown {
-            return Err(Error::data(
-                folder.join(unknown).display(),
-                format!(
-                    "class {unknown:?} is not among the {} to train on",
-                    classes.len()
-                ),
-                "rename the folder as in train, or remove it",
-            ));
+    skipped.extend(beside(&listing));
+    let mut files = List::new();
+    for (label, class) in (0..).zip(classes) {
+        let class_folder = folder.join(class);
+        if !class_folder.is_dir() {
+            continue;
         }
-        self.beside(&listing);
-        let mut files = Vec::new();
-        for (label, class) in (0u32..).zip(classes) {
-            let class_folder = folder.join(class);
-            if !class_folder.is_dir() {
-                continue;
-            }
-            let listing = list_deep(&class_folder)?;
-            if listing.pictures.is_empty() && train {
-                let problem = "there is no picture of this class";
-                return Err(Error::data(class_folder.display(), problem, LAYOUT));
-            }
-            let unread = listing.unread.into_iter().map(|path| Skipped {
-                path,
-                reason: "pictures of this format are not read".into(),
-            });
-            self.skipped.extend(unread);
-            files.extend(listing.pictures.into_iter().map(|path| (label, path)));
+        let listing = list_deep(&class_folder)?;
+        if listing.pictures.is_empty() && train {
+            let problem = "there is no picture of this class";
+            return Err(Error::data(class_folder.display(), problem, LAYOUT));
         }
-        let (split, skipped) = pictures::read(&files, self.square, self.decoded)?;
-        let first = skipped.first().map(Skipped::to_string);
-        self.skipped.extend(skipped);
-        let damaged = |place: PathBuf, problem: &str| {
-            let first = first
-                .as_deref()
-                .map_or(String::new(), |first| format!(" ({first})"));
-            Err(Error::data(
-                place.display(),
-                format!("{problem}{first}"),
-                "replace the damaged files, or remove the folder",
-            ))
-        };
-        if split.is_empty() {
-            return damaged(folder.to_path_buf(), "no picture in it can be decoded");
-        }
-        if train {
-            let counts = class_counts(&split.labels, classes.len());
-            if let Some(empty) = counts.iter().position(|&count| count == 0) {
-                let place = folder.join(&classes[empty]);
-                return damaged(place, "no picture of this class can be decoded");
-            }
-        }
-        Ok(split)
+        skipped.extend(listing.unread.into_iter().map(|path| Skipped {
+            path,
+            reason: "pictures of this format are not read".into(),
+        }));
+        files.extend(listing.pictures.into_iter().map(|path| (label, path)));
+    }
+    match files.is_empty() {
+        true => Err(Error::data(
+            folder.display(),
+            "there is no picture in it",
+            LAYOUT,
+        )),
+        false => Ok(files),
     }
 }
 
@@ -461,7 +440,7 @@ mod tests {
     #[test]
     fn a_folder_with_splits() {
         let image = || DynamicImage::from(rgb(8, 8));
-        for val in VALIDATION {
+        for val in SPLITS[1] {
             let folder = folder(&[
                 ("train/a/1.png", image()),
                 ("train/b/1.png", image()),
@@ -575,7 +554,7 @@ mod tests {
         fs::write(folder.path().join("cat/z.jpg"), "no image").unwrap();
         let error = problem(&folder);
         assert!(
-            error.contains("cat: no picture of this class can be"),
+            error.contains("class \"cat\": no picture to train on can be decoded ("),
             "{error}"
         );
     }
@@ -780,6 +759,9 @@ mod tests {
             error.remedy().starts_with("did you mean folder:"),
             "{error}"
         );
+        let wrapped = folder(&[("a/b/cat/1.png", image()), ("a/b/dog/1.png", image())]);
+        let error = read_at(wrapped.path(), 8).unwrap_err();
+        assert!(error.remedy().ends_with("a/b?"), "{}", error.remedy());
         let packed = tempfile::tempdir().unwrap();
         fs::write(packed.path().join("pets.tar.gz"), "").unwrap();
         let error = read_at(packed.path(), 8).unwrap_err();

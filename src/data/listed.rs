@@ -2,78 +2,90 @@
 
 use std::path::PathBuf;
 
-use super::pictures::{self, Decoded, Square};
+use super::Dataset;
+use super::pictures::{self, Decoded, Skipped, Square};
 use super::statistics::class_counts;
-use super::{Dataset, Split};
 use crate::error::{Error, Result};
+
+/// The words for the splits to train, validate and test on, in small letters; the usual one first.
+pub(super) const SPLITS: [&[&str]; 3] = [
+    &["train", "training"],
+    &["val", "validation", "valid", "dev"],
+    &["test", "testing"],
+];
 
 /// Pictures, each with its class's number.
 pub(super) type List = Vec<(u32, PathBuf)>;
 
 /// Which pictures are in which split, and what they are called together.
+#[derive(Default)]
 pub(super) struct Lists {
     /// `csv:FILE` and the like.
     pub name: String,
     /// The names of the classes, by number.
     pub classes: Vec<String>,
-    pub train: List,
-    pub validation: List,
-    pub test: List,
-    /// What the user should know of the list.
+    /// In the order of [`SPLITS`]. An empty list is no split.
+    pub splits: [List; 3],
+    /// What was passed over already.
+    pub skipped: Vec<Skipped>,
+    /// What the user should know of the lists.
     pub notes: Vec<String>,
 }
 
 impl Lists {
-    /// Decodes all pictures as [`pictures::read`] does; a list without any is no split.
+    /// Decodes all pictures as [`pictures::read`] does.
+    ///
+    /// # Errors
+    /// [`Error::Data`] for a split of which no picture can be decoded, and for a class without one to
+    /// train on; and as [`pictures::read`].
     pub fn read(self, square: Square, decoded: &mut Decoded) -> Result<Dataset> {
-        let mut skipped = Vec::new();
-        let mut read = |split: &str, list: List| match list.is_empty() {
-            true => Ok(None),
-            false => {
-                let (read, damaged) = pictures::read(&list, square, decoded)?;
-                skipped.extend(damaged);
-                let place = format!("{}, {split} split", self.name);
-                match read.is_empty() {
-                    true => Err(none_decodes(place, "image")),
-                    false => Ok(Some(read)),
-                }
+        let Self {
+            name,
+            classes,
+            splits,
+            mut skipped,
+            notes,
+        } = self;
+        let mut read = |number: usize| {
+            let list = &splits[number];
+            if list.is_empty() {
+                return Ok(None);
             }
+            let (split, damaged) = pictures::read(list, square, decoded)?;
+            if split.is_empty() {
+                let place = format!("{name}, {} split", SPLITS[number][0]);
+                return Err(none_decodes(place, "no picture", damaged.first()));
+            }
+            skipped.extend(damaged);
+            Ok(Some(split))
         };
-        let train = read("train", self.train)?.unwrap_or_default();
-        let validation = read("validation", self.validation)?;
-        let test = read("test", self.test)?;
-        each_has_one(&self.name, &self.classes, &train)?;
+        let (train, validation, test) = (read(0)?.unwrap_or_default(), read(1)?, read(2)?);
+        let counts = class_counts(&train.labels, classes.len());
+        if let Some(empty) = counts.iter().position(|&count| count == 0) {
+            // Every picture of it was passed over.
+            let of_it = |(class, _): &&(u32, PathBuf)| *class as usize == empty;
+            let path = splits[0].iter().find(of_it).map(|(_, path)| path);
+            let first = skipped.iter().find(|skipped| Some(&skipped.path) == path);
+            let place = format!("{name}, class {:?}", classes[empty]);
+            return Err(none_decodes(place, "no picture to train on", first));
+        }
         Ok(Dataset {
-            name: self.name,
-            classes: self.classes,
+            name,
+            classes,
             train,
             validation,
             test,
             skipped,
-            notes: self.notes,
+            notes,
         })
     }
 }
 
-/// Refuses a class without an image to train on.
-fn each_has_one(name: &str, classes: &[String], train: &Split) -> Result<()> {
-    let counts = class_counts(&train.labels, classes.len());
-    match counts.iter().position(|&count| count == 0) {
-        Some(empty) => {
-            let place = format!("{name}, class {:?}", classes[empty]);
-            Err(none_decodes(place, "image to train on"))
-        }
-        None => Ok(()),
-    }
-}
-
-fn none_decodes(place: String, what: &str) -> Error {
-    let problem = format!("there is no {what} that can be decoded");
-    Error::data(
-        place,
-        problem,
-        "replace the damaged files, or leave them out",
-    )
+fn none_decodes(place: String, what: &str, first: Option<&Skipped>) -> Error {
+    let such_as = first.map_or(String::new(), |first| format!(" ({first})"));
+    let problem = format!("{what} can be decoded{such_as}");
+    let remedy = "replace the damaged files, or leave them out";
+    Error::data(place, problem, remedy)
 }
 
 #[cfg(test)]

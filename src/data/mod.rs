@@ -41,6 +41,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::words;
 
 /// Images of one size, 8 bits a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -214,18 +215,12 @@ impl Dataset {
     /// [`Error::Data`] with how many there are, and the first of them.
     pub fn refuse_skipped(&self) -> Result<()> {
         const NAMED: usize = 3;
-        let count = match self.skipped.len() {
-            0 => return Ok(()),
-            1 => "1 picture cannot be used".to_owned(),
-            count => format!("{count} pictures cannot be used"),
-        };
-        let named = self.skipped.iter().take(NAMED);
-        let mut named: Vec<String> = named.map(Skipped::to_string).collect();
-        match self.skipped.len().saturating_sub(NAMED) {
-            0 => {}
-            more => named.push(format!("and {more} more")),
+        if self.skipped.is_empty() {
+            return Ok(());
         }
-        let problem = format!("{count}: {}", named.join("; "));
+        let count = words::counted(self.skipped.len() as u64, "picture");
+        let named = words::listed(&self.skipped, NAMED);
+        let problem = format!("{count} cannot be used: {named}");
         let remedy = "replace or remove them, or allow pictures to be passed over";
         Err(Error::data(&self.name, problem, remedy))
     }

@@ -29,6 +29,10 @@ use zip::result::ZipError;
 use super::arrays::{self, Array, Axes, Element, shape};
 use super::{Dataset, Split, files};
 use crate::error::{Error, Result};
+use crate::{input, words};
+
+/// How many names a message lists.
+const NAMED: usize = 10;
 
 /// Names of images and of their labels, the usual first.
 type Names = &'static [(&'static str, &'static str)];
@@ -61,7 +65,7 @@ pub fn read(path: &Path) -> Result<Dataset> {
             true => "there is no array in it".to_owned(),
             false => format!(
                 "there are no images to train on among its arrays: {}",
-                list(file.names.iter().map(|(name, _)| name.as_str()))
+                words::listed(file.names.iter().map(|(name, _)| name), NAMED)
             ),
         };
         let remedy = format!(
@@ -106,8 +110,8 @@ struct Npz {
 impl Npz {
     fn open(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
-        let file = files::open(path)?;
-        let most = files::may_unfold_to(&file);
+        let (file, length) = input::open(path)?;
+        let most = files::may_unfold_to(length);
         let archive =
             ZipArchive::new(BufReader::new(file)).map_err(|error| broken(&place, &error))?;
         let array = |file: std::borrow::Cow<str>| {
@@ -176,7 +180,7 @@ impl Npz {
             false => vec![format!(
                 "{}: not read: {}",
                 self.place,
-                list(unread.into_iter())
+                words::listed(unread, NAMED)
             )],
         }
     }
@@ -201,16 +205,6 @@ fn broken(place: &str, error: &ZipError) -> Error {
         format!("this is no whole zip archive: {error}"),
         remedy,
     )
-}
-
-/// The first few names.
-fn list<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
-    let more = names.len().saturating_sub(10);
-    let first: Vec<_> = names.take(10).collect();
-    match more {
-        0 => first.join(", "),
-        _ => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 /// Which axis of an array of images is what.
@@ -541,8 +535,8 @@ mod tests {
     fn what_is_no_such_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npz");
-        assert!(told(read(&path)).contains("no such file"));
-        assert!(told(read(folder.path())).contains("this is a folder"));
+        assert!(told(read(&path)).contains("check the path"));
+        assert!(told(read(folder.path())).contains("it is a folder"));
         for bytes in [&b""[..], b"PK", b"<html>404</html>", &[0; 100]] {
             std::fs::write(&path, bytes).unwrap();
             assert!(told(read(&path)).contains("no whole zip archive"));

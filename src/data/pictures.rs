@@ -6,8 +6,9 @@
 //!
 //! A file of a few kilobytes can claim to hold gigabytes. So a picture is refused by its header if it
 //! has more than [`MOST_PIXELS`], or takes more than [`MOST_BYTES`] as it is decoded; and all that are
-//! decoded at the same time together take no more than that.
+//! decoded at the same time share what one or two of the largest take.
 
+use std::array;
 use std::fmt;
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,8 @@ use std::thread;
 
 use image::imageops::{self, FilterType};
 use image::{
-    DynamicImage, GenericImageView as _, ImageDecoder, ImageError, ImageReader, Limits, Rgb,
-    RgbImage,
+    DynamicImage, GenericImageView as _, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits, Rgb, RgbImage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,11 @@ pub const MOST_PIXELS: u64 = 1 << 26;
 pub const MOST_BYTES: u64 = 1 << 28;
 
 /// Bytes that a picture's file may have.
-const LONGEST_FILE: u64 = 1 << 28;
+const LONGEST_FILE: u64 = MOST_BYTES;
+
+/// Bytes that what a PNG says of itself (its colour profile, its texts, packed) may take, and a row of
+/// it.
+const MOST_OF_A_PNG_HEADER: u64 = 1 << 24;
 
 /// The largest square, in pixels a side.
 const LARGEST_SIDE: usize = 4096;
@@ -255,20 +260,22 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
     if let Some(problem) = square.problem() {
         return Err(problem);
     }
-    let bytes = contents(path)?;
+    let (bytes, room_of_file) = contents(path)?;
     if is_cut_short(&bytes) {
         return Err("the image ends before its last row".into());
     }
     let mut decoder = decoder(&bytes)?;
-    let _room = Room::take(decoder.total_bytes());
-    let words = |error: ImageError| error.to_string();
+    // What decoders keep beside the picture, and a turned or cut copy of it, take as much again.
+    let _room = DECODED.take(2 * decoder.total_bytes());
+    let words = |error: ImageError| error.to_string().trim_end().to_owned();
     let orientation = decoder.orientation().map_err(words)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(words)?;
+    drop((bytes, room_of_file));
     image.apply_orientation(orientation);
     Ok(fitted(image, square))
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, String> {
+fn contents(path: &Path) -> Result<(Vec<u8>, Room), String> {
     let (file, length) = input::open(path).map_err(|error| match error {
         Error::Io { source, .. } => source.to_string(),
         error => error.to_string(),
@@ -278,10 +285,11 @@ fn contents(path: &Path) -> Result<Vec<u8>, String> {
             "a file of {length} bytes, and at most {LONGEST_FILE} are read"
         ));
     }
+    let room = FILES.take(length);
     let mut bytes = Vec::with_capacity(length as usize);
     let read = file.take(LONGEST_FILE).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
-    Ok(bytes)
+    Ok((bytes, room))
 }
 
 /// What decodes a picture whose header is read, and is within bounds.
@@ -292,7 +300,11 @@ fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder, String> {
         return Err(format!("{name} pictures are not read"));
     }
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MOST_BYTES);
+    // The PNG decoder counts all but the picture.
+    limits.max_alloc = Some(match format {
+        ImageFormat::Png => MOST_OF_A_PNG_HEADER,
+        _ => MOST_BYTES,
+    });
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let decoder = reader.into_decoder().map_err(|error| error.to_string())?;
@@ -310,26 +322,45 @@ fn decoder(bytes: &[u8]) -> Result<impl ImageDecoder, String> {
     }
 }
 
-/// Memory for decoding, which threads share.
-struct Room(u64);
+/// Memory that threads share. Who takes of both takes of `FILES` first, so nobody waits in a circle.
+struct Memory {
+    free: Mutex<u64>,
+    given_back: Condvar,
+}
 
-static FREE: Mutex<u64> = Mutex::new(MOST_BYTES);
-static GIVEN_BACK: Condvar = Condvar::new();
+/// For files as they are.
+static FILES: Memory = Memory::new(LONGEST_FILE);
+/// For pictures.
+static DECODED: Memory = Memory::new(2 * MOST_BYTES);
 
-impl Room {
-    /// Waits until so many bytes are free; at most [`MOST_BYTES`].
-    fn take(bytes: u64) -> Self {
-        let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-        let enough = GIVEN_BACK.wait_while(free, |free| *free < bytes);
-        *enough.unwrap_or_else(PoisonError::into_inner) -= bytes;
-        Self(bytes)
+impl Memory {
+    const fn new(bytes: u64) -> Self {
+        Self {
+            free: Mutex::new(bytes),
+            given_back: Condvar::new(),
+        }
     }
+
+    /// Waits until so many bytes, no more than there are in all, are free.
+    fn take(&'static self, bytes: u64) -> Room {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough = self.given_back.wait_while(free, |free| *free < bytes);
+        *enough.unwrap_or_else(PoisonError::into_inner) -= bytes;
+        Room { bytes, of: self }
+    }
+}
+
+/// What one thread has of it, until this is dropped.
+struct Room {
+    bytes: u64,
+    of: &'static Memory,
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
-        GIVEN_BACK.notify_all();
+        let free = self.of.free.lock();
+        *free.unwrap_or_else(PoisonError::into_inner) += self.bytes;
+        self.of.given_back.notify_all();
     }
 }
 
@@ -342,8 +373,11 @@ fn fitted(image: DynamicImage, square: Square) -> RgbImage {
             // Before resizing: an image a pixel high and very wide would be resized to a huge one.
             let cut = width.min(height);
             let (left, top) = ((width - cut) / 2, (height - cut) / 2);
-            let image = over_white(image.crop_imm(left, top, cut, cut));
-            resized(image, side, side)
+            let image = match width == height {
+                true => image,
+                false => image.crop_imm(left, top, cut, cut),
+            };
+            resized(over_white(image), side, side)
         }
         Fit::Squash => resized(over_white(image), side, side),
         Fit::Pad => {
@@ -411,12 +445,17 @@ fn over_white(image: DynamicImage) -> RgbImage {
         return image.into_rgb8();
     }
     let rgba = image.into_rgba8();
-    let mut rgb = RgbImage::new(rgba.width(), rgba.height());
-    for (to, from) in rgb.pixels_mut().zip(rgba.pixels()) {
-        let [red, green, blue, alpha] = from.0.map(u32::from);
-        to.0 = [red, green, blue].map(|c| ((c * alpha + 255 * (255 - alpha) + 127) / 255) as u8);
+    let (width, height) = rgba.dimensions();
+    // In place: a large picture is not kept twice.
+    let mut bytes = rgba.into_raw();
+    let pixels = bytes.len() / 4;
+    for pixel in 0..pixels {
+        let [red, green, blue, alpha] = array::from_fn(|c| u32::from(bytes[4 * pixel + c]));
+        let over = |c: u32| ((c * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        bytes[3 * pixel..][..3].copy_from_slice(&[red, green, blue].map(over));
     }
-    rgb
+    bytes.truncate(3 * pixels);
+    RgbImage::from_raw(width, height, bytes).expect("three bytes a pixel")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::statistics::class_counts;
 use super::{Dataset, Split};
 use crate::error::printable;
+use crate::words;
 
 /// How many of a kind are named.
 const NAMED: usize = 3;
@@ -40,17 +41,19 @@ fn small_classes(dataset: &Dataset) -> Vec<String> {
     let counts = class_counts(&dataset.train.labels, dataset.classes.len());
     let of = |wanted: usize, images: &str| {
         let classes = dataset.classes.iter().zip(&counts);
-        let few: Vec<String> = classes
+        let few: Vec<_> = classes
             .filter(|(_, count)| **count == wanted)
-            .map(|(class, _)| printable(class).into_owned())
+            .map(|(class, _)| printable(class))
             .collect();
-        let few: Vec<&str> = few.iter().map(String::as_str).collect();
         let classes = match few.len() {
             0 => return None,
             1 => "1 class has".to_owned(),
             count => format!("{count} classes have"),
         };
-        Some(format!("{classes} {images} to train on: {}", listed(&few)))
+        Some(format!(
+            "{classes} {images} to train on: {}",
+            words::listed(few, NAMED)
+        ))
     };
     let few = [of(0, "no image"), of(1, "a single image")];
     few.into_iter().flatten().collect()
@@ -97,26 +100,13 @@ fn image_name(name: &str, split: &Split, image: usize) -> String {
 
 fn told<'a>(twins: impl Iterator<Item = &'a Twin>, one: &str, more: &str) -> Option<String> {
     let pairs: Vec<String> = twins.map(|twin| twin.names.join(" = ")).collect();
-    let pairs: Vec<&str> = pairs.iter().map(String::as_str).collect();
-    match pairs.len() {
-        0 => None,
-        1 => Some(format!("1 image {one}: {}", listed(&pairs))),
-        count => Some(format!("{count} images {more}: {}", listed(&pairs))),
-    }
-}
-
-/// The first of them.
-pub(crate) fn listed(all: &[&str]) -> String {
-    let named = all
-        .iter()
-        .take(NAMED)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    match all.len().saturating_sub(NAMED) {
-        0 => named,
-        more => format!("{named}, and {more} more"),
-    }
+    let which = match pairs.len() {
+        0 => return None,
+        1 => one,
+        _ => more,
+    };
+    let count = words::counted(pairs.len() as u64, "image");
+    Some(format!("{count} {which}: {}", words::listed(pairs, NAMED)))
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use flate2::read::ZlibDecoder;
 use super::arrays::{self, Array, Axes, Element, shape};
 use super::{Dataset, Split, files};
 use crate::error::{Error, Result};
+use crate::input;
 
 const TRAIN: &str = "train_32x32.mat";
 const TEST: &str = "test_32x32.mat";
@@ -136,8 +137,8 @@ struct Mat {
 
 impl Mat {
     fn open(path: &Path) -> Result<Self> {
-        let file = files::open(path)?;
-        let most = files::may_unfold_to(&file);
+        let (file, length) = input::open(path)?;
+        let most = files::may_unfold_to(length);
         let mut file = BufReader::new(file);
         let mut header = Vec::new();
         let read = file.by_ref().take(128).read_to_end(&mut header);
@@ -454,7 +455,7 @@ mod tests {
         assert!(read(folder.path()).unwrap().notes.is_empty());
         fs::write(folder.path().join(EXTRA), b"x").unwrap();
         assert_eq!(read(folder.path()).unwrap().notes.len(), 1);
-        assert!(told(read(&folder.path().join("none.mat"))).contains("no such file"));
+        assert!(told(read(&folder.path().join("none.mat"))).contains("check the path"));
     }
 
     #[test]

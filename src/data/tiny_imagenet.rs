@@ -12,7 +12,7 @@
 //! Nobody but its authors has the labels of its `test`, so that the literature reports accuracy on
 //! `val`: here `val` is what is tested on, and images to validate on are held out of `train`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +20,7 @@ use super::listed::{List, Lists};
 use super::pictures::{Decoded, Square};
 use super::{Dataset, files};
 use crate::error::{Error, Result};
+use crate::{input, words};
 
 const ENDINGS: [&str; 3] = ["jpeg", "jpg", "png"];
 const CLASSES: &str = "wnids.txt";
@@ -47,13 +48,13 @@ pub fn read(path: &Path, square: Square, decoded: &mut Decoded) -> Result<Datase
         let images = images(&folder)?;
         train.extend(images.into_iter().map(|image| (number, image)));
     }
+    let test = annotated(&path.join("val"), &identifiers)?;
     let lists = Lists {
         name: format!("tiny-imagenet:{}", path.display()),
         classes: names(&path.join(NAMES), &identifiers)?,
-        test: annotated(&path.join("val"), &identifiers)?,
-        train,
-        validation: List::new(),
-        notes: Vec::new(),
+        splits: [train, List::new(), test],
+        notes: unlisted(&path.join("train"), &identifiers)?,
+        ..Lists::default()
     };
     lists.read(square, decoded)
 }
@@ -74,7 +75,7 @@ fn line_error(file: &Path, line: usize, problem: String) -> Error {
 }
 
 fn identifiers(file: &Path) -> Result<Vec<String>> {
-    let text = files::text(file)?;
+    let text = input::text(file, files::LONGEST_LIST)?;
     let mut seen = HashMap::new();
     let mut identifiers = Vec::new();
     for (line, identifier) in lines(&text) {
@@ -112,12 +113,12 @@ fn names(file: &Path, identifiers: &[String]) -> Result<Vec<String>> {
     if !file.exists() {
         return Ok(identifiers.to_vec());
     }
-    let text = files::text(file)?;
-    let words: HashMap<&str, &str> = lines(&text)
+    let text = input::text(file, files::LONGEST_LIST)?;
+    let called: HashMap<&str, &str> = lines(&text)
         .filter_map(|(_, line)| line.split_once('\t'))
         .map(|(identifier, names)| (identifier, names.split(',').next().unwrap_or(names).trim()))
         .collect();
-    let name = |identifier: &String| match words.get(identifier.as_str()) {
+    let name = |identifier: &String| match called.get(identifier.as_str()) {
         Some(name) if !name.is_empty() => (*name).to_owned(),
         _ => identifier.clone(),
     };
@@ -131,6 +132,28 @@ fn names(file: &Path, identifiers: &[String]) -> Result<Vec<String>> {
         _ => format!("{name} ({identifier})"),
     };
     Ok(names.iter().zip(identifiers).map(distinct).collect())
+}
+
+/// What is told of folders that look like classes and are none.
+fn unlisted(train: &Path, identifiers: &[String]) -> Result<Vec<String>> {
+    let known: HashSet<&str> = identifiers.iter().map(String::as_str).collect();
+    let mut unlisted = Vec::new();
+    for entry in fs::read_dir(train).map_err(Error::io("list", train))? {
+        let path = entry.map_err(Error::io("list", train))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !known.contains(&*name) && path.join("images").is_dir() {
+            unlisted.push(name.into_owned());
+        }
+    }
+    unlisted.sort_unstable();
+    Ok(match unlisted.is_empty() {
+        true => Vec::new(),
+        false => vec![format!(
+            "{}: passed over, for they are not in {CLASSES}: {}",
+            train.display(),
+            words::listed(unlisted, 3)
+        )],
+    })
 }
 
 /// The images of a class, in the order of their names.
@@ -175,7 +198,7 @@ fn annotated(folder: &Path, identifiers: &[String]) -> Result<List> {
         return Err(Error::data(file.display(), "this file is missing", remedy));
     }
     let numbers: HashMap<&str, u32> = identifiers.iter().map(String::as_str).zip(0..).collect();
-    let text = files::text(&file)?;
+    let text = input::text(&file, files::LONGEST_LIST)?;
     let mut list = List::new();
     for (line, annotation) in lines(&text) {
         let mut columns = annotation.split('\t').map(str::trim);
@@ -262,7 +285,7 @@ mod tests {
     #[test]
     fn half_a_copy_is_refused() {
         for (gone, part) in [
-            ("wnids.txt", "no such file"),
+            ("wnids.txt", "check the path"),
             ("val/val_annotations.txt", "folder:PATH"),
             ("train/n3", "this folder is missing"),
             ("train/n3/images/n3_0.png", "no image in it"),
@@ -282,6 +305,15 @@ mod tests {
             assert!(told.contains(part), "{told}");
         }
         assert!(read(Path::new("nowhere"), Square::new(8), &mut |_, _| ()).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_is_no_class_is_told() {
+        let folder = copy();
+        picture(&folder.path().join("train/n9/images/n9_0.png"), 1);
+        let data = read_it(&folder).unwrap();
+        assert!(data.notes[0].ends_with("wnids.txt: n9"), "{:?}", data.notes);
+        assert_eq!(data.train.len(), 4);
     }
 
     #[test]

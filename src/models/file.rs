@@ -112,8 +112,8 @@ impl TryFrom<Read> for ModelInfo {
 
     fn try_from(read: Read) -> Result<Self, String> {
         let mut config = read.config;
-        if let Some(problem) = migrate::refusal(read.schema) {
-            return Err(problem);
+        if let Some((problem, remedy)) = migrate::refusal(read.schema) {
+            return Err(format!("{problem}; {remedy}"));
         }
         if read.schema == 1 {
             migrate::upgrade_model(&mut config).map_err(whole)?;
@@ -247,7 +247,7 @@ pub struct Contents {
 
 /// What to take instead of a file that is no use.
 const ANOTHER: &str =
-    "take another checkpoint, or train again; a run folder keeps `best` and `last`";
+    "it is damaged, or no model file: take another (a run folder keeps `best` and `last`)";
 
 impl Contents {
     /// Opens a file and reads its header. Fails with [`Error::Io`], or [`Error::Model`] where it is
@@ -296,7 +296,7 @@ impl Contents {
     }
 
     fn without(&self, group: &str) -> Error {
-        let problem = format!("there are no {group} in it");
+        let problem = format!("there is no array in it whose name begins with {group}");
         Error::model(&self.place, problem, "choose a model or checkpoint file")
     }
 
@@ -352,8 +352,8 @@ impl Contents {
     /// What the model needs to know besides its weights. A file of a newer schema says so.
     pub fn info(&self) -> Result<ModelInfo> {
         // Before all else: a newer file may have anything in it.
-        if let Some(problem) = migrate::refusal(self.schema()) {
-            return Err(Error::model(&self.place, problem, migrate::UPDATE));
+        if let Some((problem, remedy)) = migrate::refusal(self.schema()) {
+            return Err(Error::model(&self.place, problem, remedy));
         }
         self.json("model")
     }

@@ -1,11 +1,11 @@
 //! Where the files of a run lie, and who may write them.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::process;
 
 use crate::error::{Error, Result};
+use crate::lock::Lock;
 
 /// The files of one model's run.
 #[derive(Clone, Debug)]
@@ -77,50 +77,24 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Model`] while another process has it; [`Error::Io`] where nothing can be written.
     pub fn lock(&self) -> Result<Lock> {
-        // Never removed: one that waits for the old file and one that makes a new one would both
-        // believe that they have the lock.
-        let path = self.0.join(".lock");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true);
-        let mut file = options.open(&path).map_err(Error::io("write", &path))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // For the message to others; the lock holds without it.
-                let _ = file.set_len(0);
-                let _ = write!(file, "{}", process::id());
-                Ok(Lock { _file: file })
-            }
-            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
-                Ok(Lock { _file: file })
-            }
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.rewind();
-                let _ = file.read_to_string(&mut holder);
-                let holder = match holder.parse::<u32>() {
-                    Ok(number) => format!("process {number}"),
-                    Err(_) => "another process".into(),
-                };
-                Err(Error::model(
-                    self.0.display(),
-                    format!("{holder} is at work on this run"),
-                    "wait for it or end it, or take another folder; what it saved stays",
-                ))
-            }
-        }
+        Lock::take(&self.0.join(".lock"), |holder| {
+            let holder = match holder {
+                Some(number) => format!("process {number}"),
+                None => "another process".into(),
+            };
+            Err(Error::model(
+                self.0.display(),
+                format!("{holder} is at work on this run"),
+                "wait for it or end it, or take another folder; what it saved stays",
+            ))
+        })
     }
-}
-
-/// A folder that this process alone writes in.
-#[derive(Debug)]
-pub struct Lock {
-    /// Unlocked when it is closed.
-    _file: File,
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process;
+
     use super::*;
 
     #[test]

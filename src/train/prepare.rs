@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::recipe::Recipe;
 use crate::augment::Preprocess;
-use crate::data::remarks::listed;
 use crate::data::split::{self, Method};
 use crate::data::statistics::{Statistics, class_counts};
 use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::models::file::ModelInfo;
+use crate::words;
 
 /// Samples of a split, by number.
 #[derive(Clone)]
@@ -117,15 +117,15 @@ impl Prepared {
             let labels: Vec<u32> = part.labels().collect();
             let counts = class_counts(&labels, self.info.classes.len());
             let lacking = self.info.classes.iter().zip(counts);
-            let lacking: Vec<&str> = lacking
-                .filter_map(|(class, count)| (count == 0).then_some(&**class))
+            let lacking: Vec<&String> = lacking
+                .filter_map(|(class, count)| (count == 0).then_some(class))
                 .collect();
             let problem = match lacking.len() {
                 0 => return None,
                 1 => "1 class has".to_owned(),
                 count => format!("{count} classes have"),
             };
-            let lacking = listed(&lacking);
+            let lacking = words::listed(lacking, 3);
             Some(format!("{problem} no image to {purpose} on: {lacking}"))
         };
         parts.into_iter().filter_map(remark).collect()

@@ -299,6 +299,9 @@ impl Recipe {
             let problem = error.to_string().trim_end().replace('\n', " ");
             Error::model(&place, problem, KEEP)
         })?;
+        if table.is_empty() {
+            return Err(Error::model(&place, "there is nothing in it", KEEP));
+        }
         let schema = match table.remove("schema") {
             None => 1,
             Some(value) => {
@@ -306,8 +309,8 @@ impl Recipe {
                 let schema = schema.ok_or_else(|| {
                     Error::model(&place, format!("its schema is {value}, no number"), KEEP)
                 })?;
-                if let Some(problem) = migrate::refusal(schema) {
-                    return Err(Error::model(&place, problem, migrate::UPDATE));
+                if let Some((problem, remedy)) = migrate::refusal(schema) {
+                    return Err(Error::model(&place, problem, remedy));
                 }
                 schema
             }
@@ -868,6 +871,8 @@ mod tests {
         assert_eq!(read(&format!("schema = 2\n{now}")).unwrap(), upgraded);
         let error = read(&format!("schema = 3\n{now}")).unwrap_err();
         assert!(error.to_string().contains("a newer smallvit"), "{error}");
+        let error = read(&format!("schema = 0\n{now}")).unwrap_err();
+        assert!(error.remedy().contains("the first schema is 1"));
         let error = read("train = ").unwrap_err();
         assert!(error.to_string().contains("not TOML"), "{error}");
     }
@@ -899,6 +904,8 @@ mod tests {
         assert_eq!(error.exit_code(), 1);
         assert!(error.to_string().starts_with("run: "), "{error}");
         assert!(error.remedy().contains("begin a new run"));
+        let error = Recipe::parse(" \n", "run").unwrap_err();
+        assert_eq!(error.to_string(), "run: there is nothing in it");
     }
 
     #[test]

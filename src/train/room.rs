@@ -5,7 +5,7 @@ use std::path::Path;
 use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::models::file::ModelInfo;
-use crate::report::table;
+use crate::{memory, words};
 
 /// What a run writes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +43,10 @@ impl Disk {
 /// Refuses runs, one after another, whose files have no room on the disk of this folder, which need
 /// not be there yet; so many bytes of them are written already.
 pub fn check(folder: &Path, runs: &[Disk], written: u64) -> Result<()> {
-    let there = std::path::absolute(folder).unwrap_or_default();
-    let there = there.ancestors().find(|path| path.exists());
     // A system that does not tell is no reason to refuse.
-    match there.map(fs4::available_space) {
-        Some(Ok(free)) => refuse(folder, runs, free.saturating_add(written)),
-        _ => Ok(()),
+    match memory::free_on_disk(folder) {
+        Some(free) => refuse(folder, runs, free.saturating_add(written)),
+        None => Ok(()),
     }
 }
 
@@ -69,9 +67,9 @@ fn refuse(folder: &Path, runs: &[Disk], free: u64) -> Result<()> {
             "the {} would write {} (checkpoints of {} and the best weights, and one more while it \
              is written), and there is room for {}",
             if runs.len() == 1 { "run" } else { "runs" },
-            table::bytes(most),
-            table::bytes(one),
-            table::bytes(free)
+            words::bytes(most),
+            words::bytes(one),
+            words::bytes(free)
         ),
         remedy,
     ))

@@ -37,6 +37,7 @@ fn smallvit(folder: &Path, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .env("SMALLVIT_CACHE", folder.join("cache"))
         .env("KERAS_HOME", folder.join("keras"))
+        .env_remove("COLUMNS")
         .stdin(Stdio::null());
     command
 }

@@ -321,6 +321,24 @@ fn tables_fit_the_terminal_and_rows_stay_lines_elsewhere() {
 }
 
 #[test]
+fn whoever_asks_for_no_colour_gets_none() {
+    let dir = TempDir::new().unwrap();
+    for arguments in [&["--help"][..], &["train", "--help"], &["train", "--none"]] {
+        let coloured = |no_colour: bool| {
+            let mut command = smallvit(dir.path(), arguments);
+            command.env_remove("NO_COLOR").env("CLICOLOR_FORCE", "1");
+            if no_colour {
+                command.env("NO_COLOR", "1");
+            }
+            let output = run(command);
+            [output.stdout, output.stderr].concat().contains(&0x1b)
+        };
+        assert!(coloured(false), "{arguments:?}");
+        assert!(!coloured(true), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_bad_picture_costs_its_own_answer_only() {
     let dir = TempDir::new().unwrap();
     let model = trained().join("run");

@@ -94,7 +94,7 @@ fn a_csv_file_trains_and_its_run_knows_it_from_anywhere() {
         smallvit(dir.path(), &["train", "--data", "csv:pictures/list.csv"]),
         1,
     );
-    assert!(message.contains("no such file"), "{message}");
+    assert!(message.contains("check the path"), "{message}");
     assert!(!dir.path().join("runs").exists());
 }
 
@@ -124,7 +124,7 @@ fn arrays_of_numpy_train() {
     let message = fails(smallvit(dir.path(), &["data", "info", "a.npz"]), 2);
     assert!(message.contains("did you mean npz:a.npz?"), "{message}");
     let message = fails(smallvit(dir.path(), &["data", "info", "npz:."]), 1);
-    assert!(message.contains("this is a folder"), "{message}");
+    assert!(message.contains("it is a folder"), "{message}");
 }
 
 #[test]
@@ -199,6 +199,9 @@ fn what_needs_no_fetching_is_said() {
     assert!(out.contains("in the program"), "{out}");
     let message = fails(smallvit(dir.path(), &["data", "fetch", "csv:a.csv"]), 2);
     assert!(message.contains("nothing to fetch"), "{message}");
+    let twice = ["train", "--data", "csv:a.csv", "--data-dir", "."];
+    let message = fails(smallvit(dir.path(), &twice), 2);
+    assert!(message.contains("says where it is"), "{message}");
     assert!(!dir.path().join("cache").exists());
 }
 
@@ -214,7 +217,7 @@ fn half_a_copy_and_an_archive_cut_short_are_named() {
     };
     let folder = dir.path().join("cache/cifar-100-python");
     fs::create_dir_all(folder.join("test")).unwrap();
-    refused(&["cifar-100-python/test", "this is a folder"]);
+    refused(&["cifar-100-python/test", "it is a folder"]);
     fs::write(folder.join("train"), b"").unwrap();
     refused(&["cifar-100-python", "incomplete: test missing"]);
     fs::remove_dir(folder.join("test")).unwrap();

@@ -70,6 +70,60 @@ fn a_run_has_one_writer_at_a_time() {
 
 #[cfg(unix)]
 #[test]
+fn a_comparison_has_one_writer_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["compare", "--quiet", "--out", "run", "--epochs", "3000"];
+    let mut child = tiny(dir.path(), &arguments)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&dir.path().join("run/vit/checkpoints/last.safetensors"));
+    let before = fs::read(dir.path().join("run/recipe.toml")).unwrap();
+    let message = fails(smallvit(dir.path(), &["compare", "--resume", "run"]), 1);
+    let holder = format!("process {} is at work on this run", child.id());
+    assert!(message.contains(&holder), "{message}");
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(
+        fs::read(dir.path().join("run/recipe.toml")).unwrap(),
+        before
+    );
+    assert_eq!(temporaries(&dir.path().join("run/vit")), [""; 0]);
+    arrays(&dir.path().join("run/vit"));
+}
+
+#[test]
+fn a_folder_in_which_nothing_can_be_written_is_refused_before_the_work() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("shut");
+    fs::create_dir(&folder).unwrap();
+    let mut shut = fs::metadata(&folder).unwrap().permissions();
+    shut.set_readonly(true);
+    fs::set_permissions(&folder, shut).unwrap();
+    // Whoever may do anything, or a system on which this keeps nobody out, has another way there.
+    let out = match fs::write(folder.join("try"), "") {
+        Err(_) => folder.join("run"),
+        Ok(()) => PathBuf::from("/proc/run"),
+    };
+    if out.starts_with("/proc") && !cfg!(target_os = "linux") {
+        return;
+    }
+    let out = out.to_str().unwrap();
+    let message = fails(
+        tiny(
+            dir.path(),
+            &["train", "--data", "folder:nowhere", "--out", out],
+        ),
+        1,
+    );
+    assert!(
+        message.contains(out) && !message.contains("nowhere"),
+        "{message}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
 fn an_edited_recipe_is_refused_with_the_difference() {
     let dir = TempDir::new().unwrap();
     let run = stopped(dir.path(), "run", 300);

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::canvas::{Align, Canvas, Colour, FAINT, GREY, INK, Lettering, WHITE};
 use super::{MissingLetters, Picture};
 use crate::error::{Error, Result};
-use crate::report::table::{count, percent};
+use crate::words::{count, percent};
 
 const MARGIN: f64 = 32.0;
 /// Up to here the cells hold their counts.

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::canvas::{Align, Canvas, Colour, FAINT, GREY, INK, Lettering, WHITE, palette};
 use super::{MissingLetters, Picture};
 use crate::error::Result;
-use crate::report::table::count;
+use crate::words::count;
 
 /// A picture of one or more charts with one legend above them all.
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use resvg::usvg::fontdb::{Database, FaceInfo, ID, Source, Stretch, Style, Weight};
 use resvg::usvg::{self, FontResolver, Group, Node, Options, Tree};
 
+use crate::words;
+
 /// Letters that the fonts of this machine cannot draw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[must_use = "whoever reads the picture should be told"]
@@ -35,13 +37,8 @@ impl fmt::Display for MissingLetters {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         const NAMED: usize = 8;
         f.write_str("the fonts of this machine cannot draw the letters ")?;
-        for (index, letter) in self.letters().take(NAMED).enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{letter} (U+{:04X})", u32::from(letter))?;
-        }
-        if self.0.len() > NAMED {
-            write!(f, " and {} more", self.0.len() - NAMED)?;
-        }
+        let named = |letter| format!("{letter} (U+{:04X})", u32::from(letter));
+        f.write_str(&words::listed(self.letters().map(named), NAMED))?;
         f.write_str(
             ": “�” or a box stands in their place; install a font that has them (Google's Noto fonts \
              have nearly all), or write the picture as SVG",
