@@ -217,7 +217,7 @@ fn half_a_copy_and_an_archive_cut_short_are_named() {
     };
     let folder = dir.path().join("cache/cifar-100-python");
     fs::create_dir_all(folder.join("test")).unwrap();
-    refused(&["cifar-100-python/test", "it is a folder"]);
+    refused(&["cifar-100-python/test", "this is a folder"]);
     fs::write(folder.join("train"), b"").unwrap();
     refused(&["cifar-100-python", "incomplete: test missing"]);
     fs::remove_dir(folder.join("test")).unwrap();

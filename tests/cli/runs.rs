@@ -527,6 +527,11 @@ fn what_is_told_of_a_run() {
     let output = run(command);
     let notes = String::from_utf8_lossy(&output.stderr);
     assert!(
+        notes.lines().all(|line| line.chars().count() <= 80),
+        "{notes}"
+    );
+    let notes = notes.replace('\n', " ");
+    assert!(
         notes.contains("1,483 images to train on, 168 to choose on, 411 to test on; 10 classes"),
         "{notes}"
     );
