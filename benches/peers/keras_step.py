@@ -1,9 +1,11 @@
-"""One training step (or inference) of the Keras example's model in Keras on TensorFlow, timed on the CPU.
+"""One training step (or inference) of the Keras example's model in Keras, timed on the CPU.
 
-The model is that of the Keras example, layer by layer; images come ready, so no augmentation runs.
+On TensorFlow, or on what KERAS_BACKEND names. The model is that of the Keras example, layer by layer;
+images come ready, so no augmentation runs.
 """
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -15,7 +17,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 DIM, HEADS, KEY, DEPTH, PATCH, SIZE = 64, 4, 64, 8, 6, 72
@@ -95,12 +96,18 @@ def main():
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--inference", action="store_true")
+    parser.add_argument("--xla", action="store_true")
+    parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
-    tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    backend = importlib.import_module(keras.backend.backend())
+    if keras.backend.backend() == "tensorflow":
+        backend.config.threading.set_intra_op_parallelism_threads(options.threads)
+    if options.bf16:
+        keras.mixed_precision.set_global_policy("mixed_bfloat16")
     model = vit(options.model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=1e-4)
-    model.compile(optimizer=optimizer, loss=loss)
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=options.xla)
     images = np.random.randn(options.batch, SIZE, SIZE, 3).astype("float32")
     labels = np.random.randint(100, size=options.batch)
     times = []
@@ -113,7 +120,7 @@ def main():
         times.append(time.perf_counter() - began)
     times = sorted(times[2:])  # the first steps trace and compile
     print(json.dumps({
-        "program": f"Keras {keras.__version__} on TensorFlow {tf.__version__}",
+        "program": f"Keras {keras.__version__} on {backend.__name__} {backend.__version__}",
         "model": options.model, "batch": options.batch,
         "seconds_per_step": times[len(times) // 2], "min": times[0], "max": times[-1],
         "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

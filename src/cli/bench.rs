@@ -144,7 +144,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,
-            "peak_rss_bytes": peak, "parts": parts, "computed": computed_by, "version": env!("CARGO_PKG_VERSION"),
+            "config": recipe.model, "peak_rss_bytes": peak, "parts": parts, "computed": computed_by, "version": env!("CARGO_PKG_VERSION"),
         }));
         return Ok(());
     }
