@@ -240,7 +240,10 @@ fn resumed(folder: PathBuf, from: Start) -> Result<(RunFolder, Recipe)> {
         ));
     }
     let recipe = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
-    drop(folder.lock()?);
+    // A run that has ended may lie where nothing can be written.
+    if !folder.result().exists() {
+        drop(folder.lock()?);
+    }
     checkpoint::check_recipe(&folder, &recipe, &folder.recipe())?;
     if folder.result().exists() && !matches!(from, Start::Last) {
         return Err(Error::recipe(

@@ -241,9 +241,16 @@ pub struct Contents {
     start: u64,
     groups: HashMap<String, BTreeMap<String, TensorInfo>>,
     metadata: HashMap<String, String>,
+    sums: Sums,
     path: PathBuf,
     place: String,
 }
+
+/// CRC-32C of each text of a file and of each group of its arrays' numbers, by their names.
+type Sums = BTreeMap<String, u32>;
+
+/// The key of the sums. Files from elsewhere have none.
+const SUMS: &str = "crc32c";
 
 /// What to take instead of a file that is no use.
 const ANOTHER: &str =
@@ -251,7 +258,8 @@ const ANOTHER: &str =
 
 impl Contents {
     /// Opens a file and reads its header. Fails with [`Error::Io`], or [`Error::Model`] where it is
-    /// no safetensors file, is damaged, or has weights that are not 32-bit floats.
+    /// no safetensors file, is damaged, or has weights that are not 32-bit floats. (Whether numbers
+    /// are damaged shows when they are taken.)
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display().to_string();
         let (mut file, length) = input::open(path)?;
@@ -271,14 +279,42 @@ impl Contents {
             let group = groups.entry(group.into()).or_default();
             group.insert(name.into(), info.clone());
         }
-        Ok(Self {
+        let mut contents = Self {
             file,
             start: length - header.data_len() as u64,
             groups,
             metadata: header.metadata().clone().unwrap_or_default(),
+            sums: Sums::new(),
             path: path.into(),
             place,
-        })
+        };
+        // A newer file may have anything in it; it is refused as such.
+        if migrate::refusal(contents.schema()).is_none() {
+            contents.check_texts()?;
+        }
+        Ok(contents)
+    }
+
+    fn check_texts(&mut self) -> Result<()> {
+        if self.text(SUMS).is_some() {
+            self.sums = self.json(SUMS)?;
+        }
+        let texts = self.metadata.iter();
+        texts
+            .into_iter()
+            .try_for_each(|(name, text)| self.check_sum(name, || crc32c::crc32c(text.as_bytes())))
+    }
+
+    /// Refuses what is not as it was written, where the file knows.
+    fn check_sum(&self, name: &str, sum: impl FnOnce() -> u32) -> Result<()> {
+        match self.sums.get(name) {
+            Some(&written) if written != sum() => {
+                let problem =
+                    format!("`{name}` in it is not as it was written: the file is damaged");
+                Err(Error::model(&self.place, problem, ANOTHER))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The arrays whose names begin with `group` and a dot, without it.
@@ -292,6 +328,7 @@ impl Contents {
             let shape = info.shape;
             arrays.insert(name, Array { shape, values });
         }
+        self.check_sum(group, || checksum(&arrays))?;
         Ok(arrays)
     }
 
@@ -494,13 +531,36 @@ pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)
             .iter()
             .map(move |(name, array)| (format!("{group}.{name}"), Numbers(array)))
     });
-    let metadata = metadata
-        .iter()
+    let texts = metadata.iter();
+    let mut metadata: HashMap<_, _> = texts
         .map(|(key, value)| (key.to_string(), value.clone()))
         .collect();
+    let texts = metadata
+        .iter()
+        .map(|(key, text)| (key.clone(), crc32c::crc32c(text.as_bytes())));
+    let numbers = groups
+        .iter()
+        .map(|(group, arrays)| (group.to_string(), checksum(arrays)));
+    let sums: Sums = texts.chain(numbers).collect();
+    let sums = serde_json::to_string(&sums).expect("plain data can be written as JSON");
+    metadata.insert(SUMS.into(), sums);
     let bytes = safetensors::serialize(tensors, Some(metadata))
         .expect("names are unique and lengths fit their shapes");
     atomic::write(path, &bytes)
+}
+
+/// CRC-32C over arrays' numbers, in the order of their names.
+fn checksum(arrays: &Arrays) -> u32 {
+    arrays.values().fold(0, |sum, array| {
+        // As many at a time as stay in a core's cache.
+        array.values.chunks(4096).fold(sum, |sum, values| {
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            crc32c::crc32c_append(sum, &bytes)
+        })
+    })
 }
 
 /// Writes a model, with what else is to be known of it.
@@ -756,6 +816,32 @@ mod tests {
             assert!(message.contains(problem), "{config}: {message}");
             assert_eq!(error.exit_code(), 1);
         }
+    }
+
+    #[test]
+    fn no_flipped_bit_changes_an_answer() {
+        let (path, _dir) = changed("", |_| ());
+        let whole = std::fs::read(&path).unwrap();
+        let read = || {
+            let (info, model) = open(&path, &Device::flex()).ok()?;
+            Some((info, params::weights(&model)))
+        };
+        let written = read().unwrap();
+        let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
+        // Each byte of the header, and some of the numbers.
+        let places = (0..header).chain((header..whole.len()).step_by(101));
+        let mut refused = 0;
+        for place in places {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1 << (place % 8);
+            std::fs::write(&path, damaged).unwrap();
+            match read() {
+                Some(read) => assert!(read == written, "byte {place}"),
+                None => refused += 1,
+            }
+        }
+        // What is left over changes nothing: a blank at the header's end, or the sums' own name.
+        assert!(refused > header - 100, "{refused} of {header}");
     }
 
     #[test]

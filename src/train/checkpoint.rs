@@ -338,32 +338,12 @@ fn write_state(state: &TrainState, weights: &Weights, origin: Origin, path: &Pat
     }
     groups.extend(weights.average.as_ref().map(|average| ("average", average)));
     let info = serde_json::to_string(&origin.data.info).expect("plain data becomes JSON");
-    let sum = groups
-        .iter()
-        .fold(0, |sum, (_, arrays)| checksum(sum, arrays));
     let metadata = [
-        &[("model", info), state_json(state), (SUM, sum.to_string())][..],
+        &[("model", info), state_json(state)][..],
         &origin.metadata(),
     ]
     .concat();
     file::write(path, &groups, &metadata)
-}
-
-/// The key of the checksum over all numbers.
-const SUM: &str = "crc32c";
-
-/// CRC-32C over arrays' numbers, in the order of their names, on top of `sum`.
-fn checksum(sum: u32, arrays: &Arrays) -> u32 {
-    arrays.values().fold(sum, |sum, array| {
-        // As many at a time as stay in a core's cache.
-        array.values.chunks(4096).fold(sum, |sum, values| {
-            let bytes: Vec<u8> = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            crc32c::crc32c_append(sum, &bytes)
-        })
-    })
 }
 
 fn state_json(state: &TrainState) -> (&'static str, String) {
@@ -386,15 +366,6 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
         (contents.take("moment1")?, contents.take("moment2")?)
     };
     let averaged = contents.take("average").ok();
-    let all = [&weights, &first, &second].into_iter().chain(&averaged);
-    let sum = all.fold(0, checksum).to_string();
-    if contents.text(SUM).is_some_and(|kept| kept != sum) {
-        return Err(Error::model(
-            place,
-            "its numbers are not those that were written: the file is damaged",
-            "take another checkpoint, or train again",
-        ));
-    }
     for moments in [&first, &second] {
         params::check_numbers(moments, &place)?;
     }

@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::models::file::ModelInfo;
 use crate::{memory, words};
 
+/// Bytes of all that a run writes beside its weights: curves, tables, files' headers.
+const BESIDE: u64 = 1_000_000;
+
 /// What a run writes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
@@ -36,7 +39,7 @@ impl Disk {
 
     /// The most at any moment: a file is whole beside the one that it replaces.
     pub fn most(self) -> u64 {
-        self.kept() + self.checkpoint
+        self.kept() + self.checkpoint + BESIDE
     }
 }
 
@@ -51,7 +54,7 @@ pub fn check(folder: &Path, runs: &[Disk], written: u64) -> Result<()> {
 }
 
 fn refuse(folder: &Path, runs: &[Disk], free: u64) -> Result<()> {
-    let kept: u64 = runs.iter().map(|run| run.kept()).sum();
+    let kept: u64 = runs.iter().map(|run| run.kept() + BESIDE).sum();
     let one = runs.iter().map(|run| run.checkpoint).max().unwrap_or(0);
     let most = kept + one;
     if most <= free {
@@ -64,8 +67,8 @@ fn refuse(folder: &Path, runs: &[Disk], free: u64) -> Result<()> {
     Err(Error::data(
         folder.display(),
         format!(
-            "the {} would write {} (checkpoints of {} and the best weights, and one more while it \
-             is written), and there is room for {}",
+            "the {} would write {} (checkpoints of {}, one more while it is written, the best \
+             weights, and curves), and there is room for {}",
             if runs.len() == 1 { "run" } else { "runs" },
             words::bytes(most),
             words::bytes(one),
@@ -86,7 +89,7 @@ mod tests {
             best: 100_000_000,
             keep: 2,
         };
-        assert_eq!((disk.kept(), disk.most()), (700_000_000, 1_000_000_000));
+        assert_eq!((disk.kept(), disk.most()), (700_000_000, 1_001_000_000));
         let folder = Path::new("run");
         assert!(refuse(folder, &[disk], disk.most()).is_ok());
         let error = refuse(folder, &[disk], disk.most() - 1).unwrap_err();
@@ -102,8 +105,8 @@ mod tests {
                 .remedy()
                 .ends_with("folder")
         );
-        assert!(refuse(folder, &[disk, one], 1_399_999_999).is_err());
-        assert!(refuse(folder, &[disk, one], 1_400_000_000).is_ok());
+        assert!(refuse(folder, &[disk, one], 1_401_999_999).is_err());
+        assert!(refuse(folder, &[disk, one], 1_402_000_000).is_ok());
         // Whatever disk this is, it has not so much room.
         let large = Disk {
             best: 1 << 60,

@@ -224,6 +224,19 @@ fn a_damaged_checkpoint_has_ways_out() {
     assert!(message.contains("--from previous|best"), "{message}");
     fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
 
+    // And of what is evaluated.
+    let best = broken.join("checkpoints/best.safetensors");
+    let whole_best = fs::read(&best).unwrap();
+    let mut flipped = whole_best.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    fs::write(&best, flipped).unwrap();
+    let message = fails(smallvit(dir.path(), &["evaluate", "broken"]), 1);
+    assert!(
+        message.contains("`weights` in it is not as it was written"),
+        "{message}"
+    );
+    fs::write(&best, whole_best).unwrap();
+
     // The one before it has the same bits as the run that was never damaged, in the end.
     let go_on = [
         "train", "--quiet", "--resume", "broken", "--from", "previous",
