@@ -19,8 +19,7 @@ use std::thread;
 
 use image::imageops::{self, FilterType};
 use image::{
-    DynamicImage, GenericImageView as _, ImageDecoder, ImageError, ImageFormat, ImageReader,
-    Limits, Rgb, RgbImage,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -366,45 +365,70 @@ impl Drop for Room {
 
 /// The square of a picture.
 fn fitted(image: DynamicImage, square: Square) -> RgbImage {
+    let image = over_white(image);
     let (width, height) = image.dimensions();
     let side = square.side as u32;
     match square.fit {
         Fit::Crop => {
-            // Before resizing: an image a pixel high and very wide would be resized to a huge one.
             let cut = width.min(height);
-            let (left, top) = ((width - cut) / 2, (height - cut) / 2);
-            let image = match width == height {
-                true => image,
-                false => image.crop_imm(left, top, cut, cut),
+            let window = Window {
+                left: (width - cut) / 2,
+                top: (height - cut) / 2,
+                width: cut,
+                height: cut,
             };
-            resized(over_white(image), side, side)
+            resized(&image, window, side, side)
         }
-        Fit::Squash => resized(over_white(image), side, side),
+        Fit::Squash => resized(&image, Window::whole(&image), side, side),
         Fit::Pad => {
             let longest = u64::from(width.max(height));
             let scaled = |length: u32| {
                 let length = u64::from(length) * u64::from(side) + longest / 2;
                 (length / longest).max(1) as u32
             };
-            let image = resized(over_white(image), scaled(width), scaled(height));
+            let (width, height) = (scaled(width), scaled(height));
+            let image = resized(&image, Window::whole(&image), width, height);
             let mut canvas = RgbImage::from_pixel(side, side, PADDING);
-            let (left, top) = ((side - image.width()) / 2, (side - image.height()) / 2);
+            let (left, top) = ((side - width) / 2, (side - height) / 2);
             imageops::replace(&mut canvas, &image, left.into(), top.into());
             canvas
         }
     }
 }
 
-fn resized(image: RgbImage, width: u32, height: u32) -> RgbImage {
+/// A part of a picture.
+#[derive(Clone, Copy)]
+struct Window {
+    left: u32,
+    top: u32,
+    width: u32,
+    height: u32,
+}
+
+impl Window {
+    fn whole(image: &RgbImage) -> Self {
+        let (width, height) = image.dimensions();
+        Self {
+            left: 0,
+            top: 0,
+            width,
+            height,
+        }
+    }
+}
+
+/// A part of a picture in another size.
+fn resized(image: &RgbImage, window: Window, width: u32, height: u32) -> RgbImage {
+    // Of so large a picture the filter would weigh each pixel for nothing that is seen afterwards:
+    // means of its blocks come first. No pixel is copied before.
+    let blocks = |from: u32, to: u32| from / (from / to / FINE).max(1);
+    let (columns, rows) = (blocks(window.width, width), blocks(window.height, height));
+    let image = match (columns, rows) == (window.width, window.height) {
+        true => cut(image, window),
+        false => means(image, window, columns, rows),
+    };
     if image.dimensions() == (width, height) {
         return image;
-    }
-    // Of so large a picture the filter would weigh each pixel for nothing that is seen afterwards:
-    // means of its blocks come first.
-    let blocks = (image.width() / width).min(image.height() / height) / FINE;
-    if blocks > 1 {
-        let (columns, rows) = (image.width() / blocks, image.height() / blocks);
-        return resized(imageops::thumbnail(&image, columns, rows), width, height);
     }
     // The filter brings columns to their height first. Those of a very wide image would take much
     // more memory than it.
@@ -414,6 +438,54 @@ fn resized(image: RgbImage, width: u32, height: u32) -> RgbImage {
         return imageops::rotate270(&upright);
     }
     imageops::resize(&image, width, height, FilterType::CatmullRom)
+}
+
+/// A copy of a part.
+fn cut(image: &RgbImage, window: Window) -> RgbImage {
+    let Window {
+        left,
+        top,
+        width,
+        height,
+    } = window;
+    imageops::crop_imm(image, left, top, width, height).to_image()
+}
+
+/// The means of so many blocks side by side and one below another, which all of a part is divided
+/// into.
+fn means(image: &RgbImage, window: Window, columns: u32, rows: u32) -> RgbImage {
+    let bounds = |of: u32, parts: u32| -> Vec<usize> {
+        let bound = |part: u32| u64::from(part) * u64::from(of) / u64::from(parts);
+        (0..=parts).map(|part| bound(part) as usize).collect()
+    };
+    let across = bounds(window.width, columns);
+    let line = 3 * image.width() as usize;
+    let mut means = RgbImage::new(columns, rows);
+    // A block has far fewer pixels than 2³² / 255: the smallest number of blocks is 32.
+    let mut sums = vec![0u32; 3 * columns as usize];
+    for (row, down) in bounds(window.height, rows).windows(2).enumerate() {
+        sums.fill(0);
+        for y in down[0]..down[1] {
+            let start = (window.top as usize + y) * line + 3 * window.left as usize;
+            let pixels = &image.as_raw()[start..][..3 * window.width as usize];
+            for (sum, across) in sums.chunks_exact_mut(3).zip(across.windows(2)) {
+                let mut block = [0; 3];
+                for pixel in pixels[3 * across[0]..3 * across[1]].as_chunks::<3>().0 {
+                    block = array::from_fn(|c| block[c] + u32::from(pixel[c]));
+                }
+                sum.iter_mut()
+                    .zip(block)
+                    .for_each(|(sum, block)| *sum += block);
+            }
+        }
+        let all = means.iter_mut().skip(row * sums.len());
+        for (column, (mean, sum)) in all.zip(&sums).enumerate() {
+            let width = across[column / 3 + 1] - across[column / 3];
+            let count = ((down[1] - down[0]) * width) as u32;
+            *mean = ((sum + count / 2) / count) as u8;
+        }
+    }
+    means
 }
 
 /// Whether it is a JPEG that lacks its end. The decoder would fill what is missing with grey and say nothing.
@@ -576,13 +648,28 @@ mod tests {
             Rgb([(x / 6) as u8, (y / 6) as u8, ((x + y) / 12) as u8])
         });
         let whole = imageops::resize(&large, 12, 12, FilterType::CatmullRom);
-        let found = resized(large, 12, 12);
+        let found = resized(&large, Window::whole(&large), 12, 12);
         let most = found
             .iter()
             .zip(whole.iter())
             .map(|(a, b)| a.abs_diff(*b))
             .max();
         assert!(most <= Some(1), "{most:?}");
+        // A part of it is what that part is by itself.
+        let part = Window {
+            left: 37,
+            top: 101,
+            width: 1300,
+            height: 1201,
+        };
+        let alone = cut(&large, part);
+        assert_eq!(
+            resized(&large, part, 12, 12),
+            resized(&alone, Window::whole(&alone), 12, 12)
+        );
+        let two = RgbImage::from_fn(3, 2, |x, y| Rgb([x as u8, y as u8 * 10, 7]));
+        let mean = means(&two, Window::whole(&two), 1, 1);
+        assert_eq!(mean.get_pixel(0, 0).0, [1, 5, 7]);
     }
 
     #[test]
