@@ -20,7 +20,7 @@ use smallvit::{Error, Result};
 
 use super::classes::Matching;
 use super::dataset::DataOptions;
-use super::options::{DeviceOption, Threads};
+use super::options::{self, DeviceOption, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
@@ -140,7 +140,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         .matching
         .of(&set, &dataset.classes, &info.classes, from_elsewhere)?;
     let trained_on = contents.text("fingerprint") == Some(&dataset.fingerprint());
-    let part = part(dataset, &recipe, arguments.split, trained_on, &set)?;
+    let known = match trained_on {
+        true => Known::TrainedOn,
+        false if !from_elsewhere && options::absolute(&set)? == recipe.data.set => Known::Changed,
+        false => Known::New,
+    };
+    let part = part(dataset, &recipe, arguments.split, known, &set)?;
     if part.samples.is_empty() {
         let problem = "there is no image to evaluate on";
         return Err(Error::data(&set, problem, "choose another --split"));
@@ -350,21 +355,40 @@ fn check_images(set: &str, dataset: &Dataset, info: &ModelInfo) -> Result<()> {
     ))
 }
 
+/// Whether a model has seen a data set.
+#[derive(Clone, Copy, PartialEq)]
+enum Known {
+    /// It was trained on a part of it.
+    TrainedOn,
+    /// The same, but images have changed since.
+    Changed,
+    /// It is another data set.
+    New,
+}
+
 /// The images to evaluate on. Those that a run held out can be told only where it is the same
 /// data; of other data without test images, all are new to the model.
 fn part(
     dataset: Dataset,
     recipe: &Recipe,
     asked: Part,
-    trained_on: bool,
+    known: Known,
     set: &str,
 ) -> Result<prepare::Subset> {
-    if trained_on {
+    if known == Known::TrainedOn {
         let prepared = Prepared::new(dataset, recipe)?;
         return Ok(match asked {
             Part::Test => prepared.test,
             Part::Validation => prepared.validation,
         });
+    }
+    if known == Known::Changed && (asked == Part::Validation || dataset.test.is_none()) {
+        return Err(Error::data(
+            set,
+            "its images are not those that the run began with, and which of them the model was trained \
+             on cannot be told any more",
+            "bring them back as they were, or name images that it has not seen: --data SET",
+        ));
     }
     let split = match (asked, dataset.validation, dataset.test) {
         (Part::Test, _, Some(test)) => test,

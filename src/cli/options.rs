@@ -319,7 +319,7 @@ impl RunOptions {
 
 /// `folder:PATH` and its like with the path made absolute, so that the run's recipe means the same
 /// files wherever it is read. What is no data set is left to the recipe's own check.
-fn absolute(set: &str) -> Result<String> {
+pub fn absolute(set: &str) -> Result<String> {
     let Ok(Spec::Files(format, path)) = set.parse() else {
         return Ok(set.to_owned());
     };

@@ -152,6 +152,21 @@ fn a_model_sees_pictures_as_those_it_was_trained_on_were_made_square() {
         assert_eq!(found["top1"], result["models"][0]["test_top1"]);
     }
     assert!(answers[0] != answers[1] && answers[1] != answers[2] && answers[0] != answers[2]);
+    // With a picture less, nobody can tell any more which were held out.
+    fs::rename(dir.path().join("pets/cat/0.png"), dir.path().join("0.png")).unwrap();
+    for more in [&[][..], &["--data", "folder:pets"]] {
+        let arguments = [&["evaluate", "crop"], more].concat();
+        let message = fails(smallvit(dir.path(), &arguments), 1);
+        assert!(
+            message.contains("are not those that the run began with"),
+            "{message}"
+        );
+    }
+    // Elsewhere, they are another data set.
+    fs::rename(dir.path().join("pets"), dir.path().join("others")).unwrap();
+    let elsewhere = ["evaluate", "crop", "--data", "folder:others"];
+    succeeds(smallvit(dir.path(), &elsewhere));
+    fs::rename(dir.path().join("others"), dir.path().join("pets")).unwrap();
     let mut command = tiny(dir.path(), &["train", "--data", "folder:pets"]);
     command.args(["--set", "data.fit=stretch"]);
     let message = fails(command, 2);
