@@ -11,6 +11,9 @@ use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 
@@ -18,6 +21,28 @@ use crate::error::{Error, Result};
 
 /// A temporary's name begins and ends so, with random letters between.
 const NAME: (&str, &str) = (".smallvit-", ".tmp");
+
+/// Held while there is a temporary.
+static WRITING: Mutex<()> = Mutex::new(());
+
+fn writing() -> MutexGuard<'static, ()> {
+    WRITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits, for so long at most, until this process has no temporary file anywhere, and lets it make
+/// none as long as the result lives: for who ends the process at once.
+pub fn settled(patience: Duration) -> Option<impl Sized> {
+    const LOOK: Duration = Duration::from_millis(5);
+    let until = Instant::now() + patience;
+    loop {
+        match WRITING.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => return None,
+            Err(TryLockError::WouldBlock) => thread::sleep(LOOK),
+        }
+    }
+}
 
 /// Where what is written to a path goes.
 enum Place {
@@ -70,7 +95,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
             if old.is_some() {
                 existing(&path)?;
             }
-            temporary(folder(&path)).map(drop)
+            try_temporary(folder(&path))
         }
         // A pipe's reader would take it for the end if it were opened and closed.
         Place::Stream(path) if is_pipe(&fs::metadata(&path)?) => Ok(()),
@@ -89,7 +114,7 @@ pub fn check_folder(path: &Path) -> Result<()> {
         for path in path.ancestors() {
             let path = or_here(path);
             match fs::metadata(path) {
-                Ok(there) if there.is_dir() => return temporary(path).map(drop),
+                Ok(there) if there.is_dir() => return try_temporary(path),
                 Ok(_) => return Err(ErrorKind::NotADirectory.into()),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -200,8 +225,15 @@ fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
     builder.make_in(folder, open)
 }
 
+/// Whether there can be one.
+fn try_temporary(folder: &Path) -> io::Result<()> {
+    let _writing = writing();
+    temporary(folder).map(drop)
+}
+
 /// `permissions` are those of the file that is replaced.
 fn put(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
+    let _writing = writing();
     let mut temporary = temporary(folder(path))?;
     let file = temporary.as_file_mut();
     file.write_all(bytes)?;

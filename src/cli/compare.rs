@@ -18,7 +18,10 @@ use super::dataset::{self, DataOptions};
 use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::show::draw_patches;
-use super::train::{Job, draw_curves, print_plans, print_results, run_plan, tell_sizes};
+use super::signals;
+use super::train::{
+    Job, draw_curves, print_plans, print_results, refuse_lost, run_plan, tell_sizes,
+};
 
 /// Train several models from the same seed and compare them.
 #[derive(Args)]
@@ -93,6 +96,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for &model in &models {
         let (recipe, own) = of_model(model);
         checkpoint::check_recipe(&own, &recipe, &folder.recipe())?;
+        check_own_recipe(&own, &recipe)?;
         if !own.result().exists() {
             disks.push(Disk::of(&recipe, &prepared.info));
         }
@@ -103,7 +107,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let names = serde_json::json!(models).to_string();
     atomic::write(&folder.models(), names.as_bytes())?;
     tell_sizes(&prepared, &run);
-    let stop = options::stop_flag();
+    let stop = signals::stop_flag();
     let mut job = Job {
         options: &run,
         data_options: &data,
@@ -138,7 +142,26 @@ pub fn run(arguments: Arguments) -> Result<()> {
         prepared.train.samples[0] as usize,
         &folder.0.join("patches.png"),
     )?;
-    Ok(())
+    refuse_lost(&results, &folder)
+}
+
+/// Refuses a model's run whose recipe is not the comparison's, as it is after an edit.
+fn check_own_recipe(own: &RunFolder, recipe: &Recipe) -> Result<()> {
+    if !own.recipe().exists() {
+        return Ok(());
+    }
+    let differences = Recipe::restore(&own.recipe())?.recipe.differences(recipe);
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(Error::recipe(
+            own.recipe().display().to_string(),
+            format!(
+                "this is not the comparison's recipe: {}",
+                differences.join("; ")
+            ),
+            "put back what was, or begin a new comparison",
+        )),
+    }
 }
 
 /// Refuses a comparison of nothing, and of one model twice.

@@ -15,6 +15,7 @@ mod predict;
 mod progress;
 mod recipes;
 mod show;
+mod signals;
 mod train;
 
 use std::io::ErrorKind;
@@ -82,6 +83,7 @@ enum Command {
 }
 
 pub fn main() -> ExitCode {
+    signals::catch();
     let code = match Arguments::try_parse() {
         Ok(arguments) => match run(arguments.command) {
             Err(error) if !is_closed_pipe(&error) => tell(&error),

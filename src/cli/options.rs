@@ -1,9 +1,6 @@
 //! What several commands share.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use burn::tensor::Device;
 use clap::Args;
@@ -325,28 +322,4 @@ pub fn absolute(set: &str) -> Result<String> {
     };
     let absolute = std::path::absolute(&path).map_err(Error::io("find", &path))?;
     Ok(Spec::Files(format, absolute).to_string())
-}
-
-/// A flag that Ctrl-C sets, once; another Ctrl-C ends the program at once. One that follows within
-/// a moment is taken for the same: a wrapper often passes on what its whole group has got.
-pub fn stop_flag() -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
-    let mut first: Option<Instant> = None;
-    let handler = move || match first {
-        None => {
-            first = Some(Instant::now());
-            set.store(true, Ordering::Relaxed);
-            // Aside, so that somebody who does not read it cannot keep the next one waiting.
-            std::thread::spawn(|| {
-                note!("\nfinishing the step and saving; once more to stop at once");
-            });
-        }
-        Some(first) if first.elapsed() < Duration::from_millis(100) => {}
-        Some(_) => std::process::exit(130),
-    };
-    if ctrlc::set_handler(handler).is_err() {
-        note!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
-    }
-    flag
 }

@@ -24,6 +24,7 @@ use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
 use super::progress::Progress;
+use super::signals;
 
 /// Train one model, or go on with a run.
 #[derive(Args)]
@@ -112,12 +113,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         print_plans(&[plan], &run);
         return Ok(());
     }
+    let is_new = folder.is_none();
     let folder = match folder {
         Some(folder) => folder,
         None => RunFolder(run.folder(&recipe)?),
     };
     tell_sizes(&prepared, &run);
-    let stop = options::stop_flag();
+    let stop = signals::stop_flag();
     let job = Job {
         options: &run,
         data_options: &data,
@@ -126,10 +128,36 @@ pub fn run(arguments: Arguments) -> Result<()> {
         from: from.into(),
         models_after: 0,
     };
-    let (result, history) = job.run(&recipe, &prepared, &folder)?;
+    let done = job.run(&recipe, &prepared, &folder);
+    if done.is_err() && is_new {
+        // A folder in which nothing was written need not stay.
+        let _ = std::fs::remove_dir(&folder.0);
+    }
+    let (result, history) = done?;
     // The numbers first: they are what matters.
     print_results(std::slice::from_ref(&result), &folder, &run);
-    draw_curves(&folder, &recipe, &[(result, history)])
+    draw_curves(&folder, &recipe, &[(result.clone(), history)])?;
+    refuse_lost(&[result], &folder)
+}
+
+/// Fails where a best epoch's weights were lost: all else is printed and written by now.
+pub fn refuse_lost(results: &[RunResult], folder: &RunFolder) -> Result<()> {
+    let lost = results
+        .iter()
+        .find_map(|result| Some((result, result.best_lost.as_ref()?)));
+    let Some((result, why)) = lost else {
+        return Ok(());
+    };
+    Err(Error::model(
+        folder.0.display(),
+        format!(
+            "{}: the best epoch's weights are lost ({why}); what is said of the best epoch is of the \
+             last one",
+            result.model
+        ),
+        "the last epoch's model is whole; to have the best one, bring back the file, take \
+         result.json away and go on with the run",
+    ))
 }
 
 /// How many images there are for what.
@@ -301,6 +329,18 @@ impl Job<'_> {
             resume_command: self.resume_command(),
             from: self.from,
         };
+        let begun = checkpoint::history(folder).unwrap_or_default();
+        let origin = checkpoint::Origin {
+            folder,
+            recipe,
+            data,
+        };
+        if let Some(error) = checkpoint::best_problem(origin, &begun) {
+            note!(
+                "{name}: the best epoch's weights are lost ({error}); unless a later epoch is better, \
+                 the result will be the last one's"
+            );
+        }
         let result = run::train(&run, &mut [&mut table, &mut events, &mut progress]);
         let result = result.map_err(|error| with_flags(error, folder))?;
         Ok((result, checkpoint::history(folder)?))
@@ -456,13 +496,6 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         folder.0.display()
     ));
     for result in results {
-        if let Some(why) = &result.best_lost {
-            note!(
-                "{}: the best epoch's weights could not be read ({why}); what is said of the best \
-                 epoch is of the last one",
-                result.model
-            );
-        }
         if let Some(step) = result.restarted_at_step {
             note!(
                 "{} went on from the best epoch's weights at step {step}, with an optimizer that \

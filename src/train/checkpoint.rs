@@ -17,8 +17,10 @@ use super::recipe::Recipe;
 use super::state::{Counters, TrainState, optimizer};
 use super::step::diverged;
 use crate::error::{Error, Result};
+use crate::models::Model;
 use crate::models::file::{self, Contents};
 use crate::params::{self, Arrays};
+use crate::{input, words};
 
 /// When a checkpoint is due within an epoch. After every epoch there is one anyway.
 pub struct Policy {
@@ -138,16 +140,32 @@ fn refuse_to_begin_anew(folder: &RunFolder) -> Result<()> {
         _ => None,
     };
     match counters {
-        Some(counters) if counters.epochs > 1 => Err(Error::model(
-            folder.last().display(),
-            format!(
-                "it is gone, and there is a best model of epoch {}",
-                counters.epochs
-            ),
-            "bring it back; or go on from the best epoch's weights, as another run (best)",
-        )),
-        _ => Ok(()),
+        Some(counters) if counters.epochs > 1 => {
+            return Err(Error::model(
+                folder.last().display(),
+                format!(
+                    "it is gone, and there is a best model of epoch {}",
+                    counters.epochs
+                ),
+                "bring it back; or go on from the best epoch's weights, as another run (best)",
+            ));
+        }
+        // A run that was killed in its first epoch has no row yet.
+        _ => {}
     }
+    let lines = input::text(&folder.history(), 1 << 26).map_or(0, |text| text.lines().count());
+    if lines > 1 {
+        return Err(Error::model(
+            folder.checkpoints().display(),
+            format!(
+                "the checkpoints are gone, and {} knows of {}",
+                folder.history().display(),
+                words::counted(lines as u64 - 1, "epoch")
+            ),
+            "bring one back; or begin a new run, in another folder",
+        ));
+    }
+    Ok(())
 }
 
 /// An error about a checkpoint that cannot be used as a file, with what else there is to go on from.
@@ -191,6 +209,39 @@ fn restarted(origin: Origin, device: &Device) -> Result<TrainState> {
     let average = recipe.train.average.clone();
     let average = average.map(|average| Average::new(average, &model));
     Ok(TrainState::of(model, optimizer, average, counters))
+}
+
+/// The best epoch's model, for inference.
+///
+/// # Errors
+/// As for a checkpoint to go on from; [`Error::Model`] where it is of another epoch.
+pub fn best(origin: Origin, history: &[Epoch], device: &Device) -> Result<Model> {
+    let mut contents = open_best(origin, history)?;
+    contents.model(device).map(|(_, model)| model)
+}
+
+/// Why the best of these epochs' weights cannot be had, if they cannot, as far as it shows without reading
+/// them.
+pub fn best_problem(origin: Origin, history: &[Epoch]) -> Option<Error> {
+    history::best(history)?;
+    open_best(origin, history).err()
+}
+
+fn open_best(origin: Origin, history: &[Epoch]) -> Result<Contents> {
+    let path = origin.folder.best();
+    let contents = Contents::read(&path)?;
+    let found = counters(&contents, &path, origin)?.epochs;
+    let best = history::best(history).map(|index| history[index].epoch);
+    // A run that was killed between the two files has the best of an epoch that it repeats.
+    if best.is_some_and(|best| best != found) && found <= history.len() as u64 {
+        let problem = format!("it is of epoch {found}, and another one was the best");
+        return Err(Error::model(
+            path.display(),
+            problem,
+            "bring back the right one",
+        ));
+    }
+    Ok(contents)
 }
 
 /// The first of a folder's checkpoints that can be read: the last, the previous, the best.

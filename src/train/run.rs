@@ -20,10 +20,10 @@ use super::room::{self, Disk};
 use super::state::TrainState;
 use super::step::StepConfig;
 use super::workers::Workers;
+use crate::atomic;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::models::Model;
-use crate::{atomic, models::file};
 
 /// What a run is made of.
 pub struct Run<'a> {
@@ -181,11 +181,7 @@ fn with_what_is_kept(error: Error, folder: &RunFolder) -> Error {
 
 /// The result of a run whose epochs are all done. The only place where the test images are read.
 fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
-    let Origin {
-        folder,
-        recipe,
-        data,
-    } = how.origin;
+    let Origin { recipe, data, .. } = how.origin;
     let StepConfig { workers, shape, .. } = how.step;
     let accuracy = |model: &Model| -> Result<Metrics> {
         let sums = evaluate(workers, model, &data.test, &how.preprocess, shape)?;
@@ -199,8 +195,8 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
     let best = if best_epoch == last_epoch {
         last
     } else {
-        match file::open(&folder.best(), workers.device()) {
-            Ok((_, model)) => accuracy(&model)?,
+        match checkpoint::best(how.origin, &counters.history, workers.device()) {
+            Ok(model) => accuracy(&model)?,
             // Not all is lost with it.
             Err(error) => {
                 best_lost = Some(error.to_string());
@@ -244,7 +240,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::models::file::Contents;
+    use crate::models::file::{self, Contents};
     use crate::params::{Arrays, weights};
     use crate::train::average::AverageRecipe;
     use crate::train::events::EventFile;

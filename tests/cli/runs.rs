@@ -348,6 +348,37 @@ fn a_run_whose_last_checkpoint_is_gone_does_not_begin_anew() {
     assert!(output.contains(&going) || found == Some(0), "{output}");
 }
 
+#[cfg(unix)]
+#[test]
+fn lost_weights_are_said_and_show_in_the_exit_status() {
+    let dir = TempDir::new().unwrap();
+    let run = finished(dir.path());
+    let other = dir.path().join("other");
+    let another = ["train", "--quiet", "--out", "other", "--seed", "7"];
+    succeeds(tiny(dir.path(), &another));
+    let best = run.join("checkpoints/best.safetensors");
+    let epoch = state(&best)["epochs"].as_u64();
+    fs::remove_file(run.join("result.json")).unwrap();
+    // The best of another run is not taken for this one's; without one, the last epoch's is told.
+    fs::copy(other.join("checkpoints/best.safetensors"), &best).unwrap();
+    let resume = ["train", "--resume", "run"];
+    if epoch < Some(3) {
+        let message = fails(smallvit(dir.path(), &resume), 1);
+        assert!(
+            message.contains("the best epoch's weights are lost"),
+            "{message}"
+        );
+        let result = &json(&run.join("result.json"))["models"][0];
+        assert!(result["best_lost"].is_string() && result["best_epoch"] == 3);
+    }
+    let _ = fs::remove_file(run.join("result.json"));
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let before = history(&run);
+    let message = fails(smallvit(dir.path(), &resume), 1);
+    assert!(message.contains("knows of 3 epochs"), "{message}");
+    assert_eq!(history(&run), before);
+}
+
 #[test]
 fn a_finished_run_keeps_its_result_whatever_becomes_of_its_checkpoints() {
     let dir = TempDir::new().unwrap();
@@ -382,6 +413,16 @@ fn an_edited_comparison_is_refused_before_it_is_written_over() {
     );
     assert!(message.contains("train.epochs: 1, now 2"), "{message}");
     assert_eq!(fs::read_to_string(&recipe).unwrap(), edited);
+    // Nor may one model's recipe be another than the comparison's.
+    fs::write(&recipe, text).unwrap();
+    let own = dir.path().join("run/vit/recipe.toml");
+    let text = fs::read_to_string(&own).unwrap();
+    fs::write(&own, text.replace("seed = 42", "seed = 43")).unwrap();
+    let message = fails(smallvit(dir.path(), &["compare", "--resume", "run"]), 2);
+    assert!(
+        message.contains("this is not the comparison's recipe"),
+        "{message}"
+    );
 }
 
 /// What a command that succeeds says on standard error.

@@ -59,6 +59,14 @@ pub(super) enum Align {
     End,
 }
 
+/// As much of a text as any picture has room for: laying letters out takes longer than in proportion.
+fn beginning(text: &str) -> &str {
+    /// Letters.
+    const MOST: usize = 500;
+    let end = text.char_indices().nth(MOST);
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
 impl Lettering {
     /// Plain text of that size, starting at its position.
     pub fn new(size: f64, colour: Colour) -> Self {
@@ -95,12 +103,14 @@ impl Lettering {
 
     /// How long a text is.
     pub fn width(&self, text: &str) -> f64 {
-        fonts::length(text, self.size, self.weight())
+        fonts::length(beginning(text), self.size, self.weight())
     }
 
     /// The text, or as much of it as fits, ending in "…".
     pub fn cut(&self, text: &str, width: f64) -> String {
-        if self.width(text) <= width {
+        let whole = text.len();
+        let text = beginning(text);
+        if text.len() == whole && self.width(text) <= width {
             return text.to_owned();
         }
         let ends: Vec<usize> = text.char_indices().map(|(index, _)| index).collect();
@@ -112,7 +122,7 @@ impl Lettering {
     /// The text in lines of at most that width, broken between words, at most `lines` of them.
     pub fn wrap(&self, text: &str, width: f64, lines: usize) -> Vec<String> {
         let mut wrapped: Vec<String> = Vec::new();
-        for word in text.split_whitespace() {
+        for word in beginning(text).split_whitespace() {
             let longer = wrapped
                 .last()
                 .map(|line| format!("{line} {word}"))
@@ -305,7 +315,7 @@ impl Canvas {
         let (size, fill) = (number(lettering.size), hex(lettering.colour));
         self.add(format_args!(
             r#"<text x="{x}" y="{y}" font-size="{size}"{weight}{anchor} fill="{fill}"{turn}>{}</text>"#,
-            escaped(text)
+            escaped(beginning(text))
         ));
     }
 
@@ -482,6 +492,21 @@ mod tests {
         }
         assert_eq!(Lettering::new(20.0, INK).width(""), 0.0);
         assert!(Lettering::new(20.0, INK).width("<&>\"'\u{1}") > 50.0);
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_cut_to_its_room() {
+        let long = "word ".repeat(200_000);
+        let lettering = Lettering::new(20.0, INK);
+        let cut = lettering.cut(&long, 200.0);
+        assert!(
+            cut.ends_with("…") && lettering.width(&cut) <= 200.0,
+            "{cut}"
+        );
+        assert!(lettering.wrap(&long, 200.0, 2).len() <= 2);
+        let mut canvas = Canvas::new(100.0, 100.0).unwrap();
+        canvas.text((0.0, 50.0), &long, lettering);
+        assert!(canvas.finished("", "").svg.len() < 10_000);
     }
 
     #[test]
