@@ -487,4 +487,22 @@ mod tests {
         );
         sweep(&folder.path().join("nowhere"));
     }
+
+    #[test]
+    fn who_ends_the_program_waits_for_a_temporary_and_lets_none_be_made() {
+        let writes = writing();
+        assert!(settled(Duration::from_millis(20)).is_none());
+        drop(writes);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let settled = settled(Duration::from_secs(60)).unwrap();
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&path, b"whole"));
+            thread::sleep(Duration::from_millis(20));
+            assert_eq!(names(folder.path()), [""; 0]);
+            drop(settled);
+            writer.join().unwrap().unwrap();
+        });
+        assert_eq!(names(folder.path()), ["a"]);
+    }
 }

@@ -90,7 +90,7 @@ def configurations(case, options, config, preloads):
     common = ["--model", case.model, "--batch", case.batch, "--steps", case.steps,
               "--threads", options.threads] + ["--inference"] * case.inference
     for compiled, (name, file) in itertools.product([False, True], preloads.items()):
-        for bf16 in {False, case.bf16}:
+        for bf16 in sorted({False, case.bf16}):
             words = ["PyTorch", "bf16" * bf16, "compiled" * compiled, name]
             yield ", ".join(filter(None, words)), file, {}, [
                 options.python, HERE / "torch_step.py", *common, "--config", json.dumps(config),
@@ -100,8 +100,6 @@ def configurations(case, options, config, preloads):
         return
     backends = [("tensorflow", False), ("tensorflow", True), ("jax", True)]
     for (backend, xla), (name, file) in itertools.product(backends, preloads.items()):
-        if name == "jemalloc":
-            continue  # nowhere the better of the two
         words = ["Keras on " + backend, "bf16" * case.bf16, "XLA" * (xla and backend != "jax"), name]
         yield ", ".join(filter(None, words)), file, {"KERAS_BACKEND": backend}, [
             options.python, HERE / "keras_step.py", *common,

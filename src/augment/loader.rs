@@ -4,6 +4,7 @@
 //! in order, whatever the number of workers, and at most [`AHEAD`] of each worker's wait at a
 //! time: memory stays bounded. A dropped [`Loader`] ends its workers.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -12,6 +13,7 @@ pub use super::batch::Batch;
 pub use super::{EpochAugmentation, Instance};
 use super::{Pipeline, Preprocess, Targets};
 use crate::data::Split;
+use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
 /// Finished batches that wait in a worker's channel.
@@ -58,16 +60,19 @@ pub struct Loader {
 
 impl Loader {
     /// Starts `workers` threads on the sampler. Without `epoch` the images are only preprocessed.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] where the system does not let so many threads start.
     pub fn start(
         split: Arc<Split>,
         sampler: Sampler,
         preprocess: Arc<Preprocess>,
         epoch: Option<EpochAugmentation>,
         workers: usize,
-    ) -> Self {
+    ) -> Result<Self> {
         let workers = workers.max(1);
         let sampler = Arc::new(sampler);
-        let (channels, workers) = (0..workers)
+        let started: io::Result<Vec<_>> = (0..workers)
             .map(|worker| {
                 let (sender, receiver) = sync_channel(AHEAD);
                 let (split, sampler) = (split.clone(), sampler.clone());
@@ -83,14 +88,19 @@ impl Loader {
                         }
                     }
                 };
-                (receiver, thread::spawn(work))
+                Ok((receiver, thread::Builder::new().spawn(work)?))
             })
-            .unzip();
-        Self {
+            .collect();
+        let started = started.map_err(|error| {
+            let problem = format!("{workers} threads more cannot be started ({error})");
+            Error::recipe("threads", problem, "ask for fewer")
+        })?;
+        let (channels, workers) = started.into_iter().unzip();
+        Ok(Self {
             channels,
             workers,
             next: 0,
-        }
+        })
     }
 }
 
@@ -196,7 +206,7 @@ mod tests {
         };
         let sampler = sampler(&samples);
         let split = Arc::new(split());
-        Loader::start(split, sampler, Arc::new(preprocess), Some(epoch), workers)
+        Loader::start(split, sampler, Arc::new(preprocess), Some(epoch), workers).unwrap()
     }
 
     /// The epoch's batches after the first `skip`.

@@ -310,23 +310,26 @@ impl Bench<'_> {
             seed: train.seed,
         };
         let samples = &self.data.train.samples;
-        let batches = (0..).flat_map(|epoch| {
-            Loader::start(
+        let mut times = vec![];
+        let mut began = Instant::now();
+        for epoch in 0.. {
+            let batches = Loader::start(
                 self.data.train.split.clone(),
                 Sampler::shuffled(samples, train.batch, train.seed, epoch, 0),
                 self.data.preprocess(),
                 Some(self.epoch(epoch)),
                 self.threads,
-            )
-        });
-        let mut times = vec![];
-        let mut began = Instant::now();
-        for batch in batches.take(self.steps + 1) {
-            train_step(&mut state, &batch, &how)?;
-            times.push(began.elapsed().as_secs_f32());
-            began = Instant::now();
+            )?;
+            for batch in batches {
+                train_step(&mut state, &batch, &how)?;
+                times.push(began.elapsed().as_secs_f32());
+                began = Instant::now();
+                if times.len() > self.steps {
+                    return Ok(Times::of(&times[1..]));
+                }
+            }
         }
-        Ok(Times::of(&times[1..]))
+        unreachable!("there is always another epoch")
     }
 
     /// Before the first step.

@@ -12,7 +12,8 @@ use super::output::note;
 /// Set by the first signal, where a run is to end with everything saved.
 static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on a signal ends the program, after the file that is just written is whole. Where there is a
+/// From now on a signal ends the program, after the file that is just written is whole (for which it
+/// waits two seconds at most). Where there is a
 /// [`stop_flag`], the first one sets it, and the second ends the program. One that follows within a
 /// moment is taken for the same: a wrapper often passes on what its whole group has got.
 pub fn catch() {

@@ -160,13 +160,18 @@ fn splits(path: &Path, all: &Listing) -> Result<[Option<PathBuf>; 3]> {
 }
 
 /// All pictures in a folder and in those in it, by the endings of their names, those of formats that
-/// are not read among them; sorted.
+/// are not read among them; sorted. A folder in it that cannot be listed is named itself.
 ///
 /// # Errors
 /// [`Error::Io`] for a folder that cannot be listed.
 pub fn pictures(folder: &Path) -> Result<Vec<PathBuf>> {
-    let listing = list_deep(folder)?;
-    let mut all = [listing.pictures, listing.unread].concat();
+    let inside = each_inside(folder)?.into_iter();
+    let mut all: Vec<PathBuf> = inside
+        .flat_map(|(path, listing)| match listing {
+            Ok(listing) => [listing.pictures, listing.unread].concat(),
+            Err(_) => vec![path],
+        })
+        .collect();
     all.sort_unstable();
     Ok(all)
 }
@@ -286,31 +291,54 @@ fn ending(path: &Path) -> String {
 
 /// All pictures in a folder and in those in it, each folder once, whatever links lead to it.
 fn list_deep(folder: &Path) -> Result<Listing> {
+    let mut all = Listing::default();
+    for (_, listing) in each_inside(folder)? {
+        let listing = listing?;
+        all.pictures.extend(listing.pictures);
+        all.unread.extend(listing.unread);
+    }
+    Ok(all)
+}
+
+/// A folder and those in it, and what is in each; only this folder itself must be one that can be
+/// listed.
+fn each_inside(folder: &Path) -> Result<Vec<(PathBuf, Result<Listing>)>> {
     fn add(
-        folder: &Path,
+        folder: PathBuf,
         depth: usize,
         seen: &mut HashSet<PathBuf>,
-        to: &mut Listing,
-    ) -> Result<()> {
-        let own = fs::canonicalize(folder).map_err(Error::io("list", folder))?;
+        to: &mut Vec<(PathBuf, Result<Listing>)>,
+    ) {
+        let own = match fs::canonicalize(&folder) {
+            Ok(own) => own,
+            Err(error) => {
+                let error = Error::io("list", &folder)(error);
+                return to.push((folder, Err(error)));
+            }
+        };
         if depth > DEEPEST || !seen.insert(own.clone()) {
-            return Ok(());
+            return;
         }
-        let listing = list(folder)?;
-        to.pictures.extend(listing.pictures);
-        to.unread.extend(listing.unread);
-        for name in listing.folders {
-            let inner = folder.join(name);
+        let listing = list(&folder);
+        let inner = listing.as_ref().map_or(vec![], |listing| {
+            let paths = listing.folders.iter().map(|name| folder.join(name));
+            paths.collect::<Vec<_>>()
+        });
+        to.push((folder, listing));
+        for inner in inner {
             // By a link to a folder around this one, pictures of all classes would be of this.
             let leads_out = fs::canonicalize(&inner).is_ok_and(|inner| own.starts_with(inner));
             if !leads_out {
-                add(&inner, depth + 1, seen, to)?;
+                add(inner, depth + 1, seen, to);
             }
         }
-        Ok(())
     }
-    let mut all = Listing::default();
-    add(folder, 0, &mut HashSet::new(), &mut all)?;
+    let mut all = Vec::new();
+    add(folder.to_owned(), 0, &mut HashSet::new(), &mut all);
+    // The folder itself comes first.
+    if all[0].1.is_err() {
+        all.swap_remove(0).1?;
+    }
     Ok(all)
 }
 

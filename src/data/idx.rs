@@ -165,6 +165,31 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_unfolded_than_the_header_says() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in FILES {
+            // A header of two, or of two images of one pixel, and then 64 MB.
+            let dimensions = if name.contains("idx3") { 3 } else { 1 };
+            let mut bytes = vec![0, 0, 8, dimensions, 0, 0, 0, 2];
+            for _ in 1..dimensions {
+                bytes.extend([0, 0, 0, 1]);
+            }
+            bytes.resize(1 << 26, 0);
+            let path = folder.path().join(format!("{name}.gz"));
+            let mut gz = GzEncoder::new(fs::File::create(path).unwrap(), Compression::fast());
+            gz.write_all(&bytes).unwrap();
+            gz.finish().unwrap();
+        }
+        let error = read("x", &["a", "b"], folder.path()).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(": 3 or more bytes after the header; 2 were"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn plain_and_gzipped_files_are_equal() {
         let folder = folder();
         let data = read_it(&folder).unwrap();

@@ -6,7 +6,7 @@
 //!
 //! A file of a few kilobytes can claim to hold gigabytes. So a picture is refused by its header if it
 //! has more than [`MOST_PIXELS`], or takes more than [`MOST_BYTES`] as it is decoded; and all that are
-//! decoded at the same time share what one or two of the largest take.
+//! decoded at the same time share the memory that one of the largest takes.
 
 use std::array;
 use std::fmt;
@@ -226,20 +226,31 @@ fn each(
     let next = AtomicUsize::new(0);
     // A bound, so that images do not pile up.
     let (send, receive) = mpsc::sync_channel(2 * threads);
+    let mut take = |done, number, image| {
+        take(number, image);
+        decoded(done, files.len());
+    };
     thread::scope(|scope| {
+        let mut started = 0;
         for _ in 0..threads.min(files.len()) {
             let (next, send) = (&next, send.clone());
-            scope.spawn(move || {
+            let work = move || {
                 while let number = next.fetch_add(1, Ordering::Relaxed)
                     && let Some((_, path)) = files.get(number)
                     && send.send((number, decode(path, square))).is_ok()
                 {}
-            });
+            };
+            // A system that has no more threads has some, or this one.
+            started += usize::from(thread::Builder::new().spawn_scoped(scope, work).is_ok());
         }
         drop(send);
+        if started == 0 {
+            for (number, (_, path)) in files.iter().enumerate() {
+                take(number + 1, number, decode(path, square));
+            }
+        }
         for (done, (number, image)) in (1..).zip(receive) {
-            take(number, image);
-            decoded(done, files.len());
+            take(done, number, image);
         }
     });
 }
@@ -463,7 +474,8 @@ fn means(image: &RgbImage, window: Window, columns: u32, rows: u32) -> RgbImage 
     let mut means = RgbImage::new(columns, rows);
     // A block has far fewer pixels than 2³² / 255: the smallest number of blocks is 32.
     let mut sums = vec![0u32; 3 * columns as usize];
-    for (row, down) in bounds(window.height, rows).windows(2).enumerate() {
+    let lines = means.chunks_exact_mut(sums.len());
+    for (means, down) in lines.zip(bounds(window.height, rows).windows(2)) {
         sums.fill(0);
         for y in down[0]..down[1] {
             let start = (window.top as usize + y) * line + 3 * window.left as usize;
@@ -478,11 +490,12 @@ fn means(image: &RgbImage, window: Window, columns: u32, rows: u32) -> RgbImage 
                     .for_each(|(sum, block)| *sum += block);
             }
         }
-        let all = means.iter_mut().skip(row * sums.len());
-        for (column, (mean, sum)) in all.zip(&sums).enumerate() {
-            let width = across[column / 3 + 1] - across[column / 3];
-            let count = ((down[1] - down[0]) * width) as u32;
-            *mean = ((sum + count / 2) / count) as u8;
+        let blocks = means.chunks_exact_mut(3).zip(sums.chunks_exact(3));
+        for ((mean, sum), across) in blocks.zip(across.windows(2)) {
+            let count = ((down[1] - down[0]) * (across[1] - across[0])) as u32;
+            for (mean, sum) in mean.iter_mut().zip(sum) {
+                *mean = ((sum + count / 2) / count) as u8;
+            }
         }
     }
     means

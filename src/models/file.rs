@@ -249,8 +249,8 @@ pub struct Contents {
 /// CRC-32C of each text of a file and of each group of its arrays' numbers, by their names.
 type Sums = BTreeMap<String, u32>;
 
-/// The key of the sums. Files from elsewhere have none.
-const SUMS: &str = "crc32c";
+/// The key of the sums. Files from elsewhere, and older ones, have none.
+const SUMS: &str = "crc32c_of_each";
 
 /// What to take instead of a file that is no use.
 const ANOTHER: &str =
@@ -299,16 +299,14 @@ impl Contents {
         if self.text(SUMS).is_some() {
             self.sums = self.json(SUMS)?;
         }
-        let texts = self.metadata.iter();
-        texts
-            .into_iter()
-            .try_for_each(|(name, text)| self.check_sum(name, || crc32c::crc32c(text.as_bytes())))
+        let mut texts = self.metadata.iter();
+        texts.try_for_each(|(name, text)| self.check_sum(name, crc32c::crc32c(text.as_bytes())))
     }
 
     /// Refuses what is not as it was written, where the file knows.
-    fn check_sum(&self, name: &str, sum: impl FnOnce() -> u32) -> Result<()> {
+    fn check_sum(&self, name: &str, sum: u32) -> Result<()> {
         match self.sums.get(name) {
-            Some(&written) if written != sum() => {
+            Some(&written) if written != sum => {
                 let problem =
                     format!("`{name}` in it is not as it was written: the file is damaged");
                 Err(Error::model(&self.place, problem, ANOTHER))
@@ -317,18 +315,25 @@ impl Contents {
         }
     }
 
+    /// Whether there are arrays whose names begin with `group` and a dot.
+    pub fn has(&self, group: &str) -> bool {
+        self.groups.contains_key(group)
+    }
+
     /// The arrays whose names begin with `group` and a dot, without it.
     pub fn take(&mut self, group: &str) -> Result<Arrays> {
         let Some(infos) = self.groups.remove(group) else {
             return Err(self.without(group));
         };
-        let mut arrays = Arrays::new();
+        let (mut arrays, mut sum) = (Arrays::new(), 0);
         for (name, info) in infos {
-            let values = self.numbers(&info).map_err(Error::io("read", &self.path))?;
+            let values = self
+                .numbers(&info, &mut sum)
+                .map_err(Error::io("read", &self.path))?;
             let shape = info.shape;
             arrays.insert(name, Array { shape, values });
         }
-        self.check_sum(group, || checksum(&arrays))?;
+        self.check_sum(group, sum)?;
         Ok(arrays)
     }
 
@@ -337,8 +342,8 @@ impl Contents {
         Error::model(&self.place, problem, "choose a model or checkpoint file")
     }
 
-    /// An array's numbers.
-    fn numbers(&mut self, info: &TensorInfo) -> io::Result<Vec<f32>> {
+    /// An array's numbers, whose bytes are added to the checksum.
+    fn numbers(&mut self, info: &TensorInfo, sum: &mut u32) -> io::Result<Vec<f32>> {
         let (first, end) = info.data_offsets;
         let mut left = end - first;
         self.file.seek(SeekFrom::Start(self.start + first as u64))?;
@@ -347,6 +352,7 @@ impl Contents {
         while left > 0 {
             let part = &mut bytes[..left.min(1 << 16)];
             self.file.read_exact(part)?;
+            *sum = crc32c::crc32c_append(*sum, part);
             left -= part.len();
             let (four, _) = part.as_chunks();
             values.extend(four.iter().map(|&four| f32::from_le_bytes(four)));
@@ -359,7 +365,7 @@ impl Contents {
     pub fn model(&mut self, device: &Device) -> Result<(ModelInfo, Model)> {
         let info = self.info()?;
         let blank = info.blank(&self.place, device)?;
-        let group = if self.groups.contains_key("average") {
+        let group = if self.has("average") {
             "average"
         } else {
             "weights"
@@ -549,7 +555,7 @@ pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)
     atomic::write(path, &bytes)
 }
 
-/// CRC-32C over arrays' numbers, in the order of their names.
+/// CRC-32C over arrays' numbers as a file has them, in the order of their names.
 fn checksum(arrays: &Arrays) -> u32 {
     arrays.values().fold(0, |sum, array| {
         // As many at a time as stay in a core's cache.

@@ -132,27 +132,26 @@ pub fn state(origin: Origin, from: From, device: &Device) -> Result<TrainState> 
 }
 
 /// Refuses a new beginning over a best model of a later epoch than the first, which it would
-/// replace. (The first epoch's is written before there is any checkpoint.)
+/// replace (the first epoch's is written before there is any checkpoint), and over a history.
 fn refuse_to_begin_anew(folder: &RunFolder) -> Result<()> {
     let best = folder.best();
     let counters = match best.exists().then(|| Contents::read(&best)) {
         Some(Ok(contents)) => contents.json::<Counters>("state").ok(),
         _ => None,
     };
-    match counters {
-        Some(counters) if counters.epochs > 1 => {
-            return Err(Error::model(
-                folder.last().display(),
-                format!(
-                    "it is gone, and there is a best model of epoch {}",
-                    counters.epochs
-                ),
-                "bring it back; or go on from the best epoch's weights, as another run (best)",
-            ));
-        }
-        // A run that was killed in its first epoch has no row yet.
-        _ => {}
+    if let Some(counters) = counters
+        && counters.epochs > 1
+    {
+        return Err(Error::model(
+            folder.last().display(),
+            format!(
+                "it is gone, and there is a best model of epoch {}",
+                counters.epochs
+            ),
+            "bring it back; or go on from the best epoch's weights, as another run (best)",
+        ));
     }
+    // A row is written after the epoch's checkpoint.
     let lines = input::text(&folder.history(), 1 << 26).map_or(0, |text| text.lines().count());
     if lines > 1 {
         return Err(Error::model(
@@ -416,7 +415,10 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
     } else {
         (contents.take("moment1")?, contents.take("moment2")?)
     };
-    let averaged = contents.take("average").ok();
+    let averaged = match contents.has("average") {
+        true => Some(contents.take("average")?),
+        false => None,
+    };
     for moments in [&first, &second] {
         params::check_numbers(moments, &place)?;
     }

@@ -83,7 +83,7 @@ fn batches(
         .step
         .schedule
         .rate(state.counters.step.saturating_sub(1));
-    for batch in loader(&state.counters, how) {
+    for batch in loader(&state.counters, how)? {
         let outcome = train_step(state, &batch, &how.step)?;
         rate = outcome.rate;
         tell(observers, |observer| {
@@ -106,7 +106,7 @@ fn batches(
 }
 
 /// The epoch's batches that are left, shuffled and augmented.
-pub(super) fn loader(counters: &Counters, how: &EpochConfig) -> Loader {
+pub(super) fn loader(counters: &Counters, how: &EpochConfig) -> Result<Loader> {
     let Origin { recipe, data, .. } = how.origin;
     let (seed, epoch) = (recipe.train.seed, counters.epochs);
     Loader::start(

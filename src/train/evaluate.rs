@@ -50,7 +50,7 @@ pub fn each_image(
         preprocess.clone(),
         None,
         workers.threads(),
-    );
+    )?;
     let mut images = 0;
     for batch in loader {
         let logits = workers.infer(model, &batch.images, shape);

@@ -60,7 +60,7 @@ pub fn plan(run: &Run) -> Result<Plan> {
     let how = config(run, &workers);
     let mut state = TrainState::new(recipe, &data.info, &data.fingerprint, workers.device())?;
     let mut times = vec![];
-    for batch in loader(&state.counters, &how).take(1 + STEPS) {
+    for batch in loader(&state.counters, &how)?.take(1 + STEPS) {
         times.push(train_step(&mut state, &batch, &how.step)?.seconds as f32);
     }
     let step = median(if times.len() > 1 { &times[1..] } else { &times });

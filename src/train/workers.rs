@@ -133,8 +133,14 @@ impl Workers {
             }
         };
         thread::scope(|scope| {
+            let mut started = 0;
             for pool in self.pools.iter().take(items) {
-                scope.spawn(|| pool.install(run));
+                let thread = thread::Builder::new().spawn_scoped(scope, || pool.install(run));
+                started += usize::from(thread.is_ok());
+            }
+            // Where the system has no thread more, those that there are do it all, or this one.
+            if started == 0 {
+                self.pools[0].install(run);
             }
         });
     }

@@ -503,3 +503,43 @@ fn classes_are_matched_by_name_and_accuracies_carry_their_error() {
     let jpeg = fs::read(dir.path().join("a.jpg")).unwrap();
     assert!(jpeg.starts_with(b"\xFF\xD8\xFF"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_signal_ends_any_command_and_leaves_no_temporary() {
+    let dir = TempDir::new().unwrap();
+    let signalled = |mut command: Command, signal: &str, after: u64| {
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(after));
+        let kill = Command::new("kill")
+            .args([signal, &child.id().to_string()])
+            .status();
+        assert!(kill.is_ok());
+        child.wait().unwrap().code()
+    };
+    // Nobody reads from the pipe, so that the command is still there.
+    let pipe = dir.path().join("pipe.png");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    for signal in ["-INT", "-TERM"] {
+        let show = smallvit(dir.path(), &["show", "schedule", "-o", "pipe.png"]);
+        assert_eq!(signalled(show, signal, 1500), Some(130), "{signal}");
+    }
+    // Wherever in its work it is.
+    for after in (0..300).step_by(20) {
+        let show = smallvit(dir.path(), &["show", "patches", "-o", "a.png"]);
+        // Before the program has begun to catch signals they end it by themselves.
+        let code = signalled(show, "-INT", after);
+        assert!([Some(0), Some(130), None].contains(&code), "{code:?}");
+    }
+    let mut left: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|file| file.unwrap().file_name())
+        .collect();
+    left.retain(|name| name != "pipe.png" && name != "a.png");
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -209,3 +209,33 @@ fn trained(dir: &Path) -> PathBuf {
     ));
     dir.join("run")
 }
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_listed_costs_its_own_answer_only() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = TempDir::new().unwrap();
+    pets(dir.path(), 1);
+    let shut = dir.path().join("pets/shut");
+    fs::create_dir(&shut).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0)).unwrap();
+    if fs::read_dir(&shut).is_ok() {
+        return; // whoever may do anything
+    }
+    let run = trained(dir.path());
+    let output = super::run(smallvit(
+        dir.path(),
+        &["predict", run.to_str().unwrap(), "pets"],
+    ));
+    let (answers, errors) = (
+        output.stdout,
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("cannot list"), "{errors}");
+    let answers = String::from_utf8(answers).unwrap();
+    assert!(
+        answers.contains("cat/0.png") && answers.contains("dog/0.webp"),
+        "{answers}"
+    );
+}

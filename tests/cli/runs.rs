@@ -253,6 +253,28 @@ fn a_damaged_checkpoint_has_ways_out() {
     );
 }
 
+#[test]
+fn damage_in_the_averaged_weights_is_called_damage() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    command.args(["--set", "train.average={ decay = 0.9 }"]);
+    succeeds(command);
+    let run = dir.path().join("run");
+    fs::remove_file(run.join("result.json")).unwrap();
+    let last = run.join("checkpoints/last.safetensors");
+    let mut bytes = fs::read(&last).unwrap();
+    // The numbers of the arrays that come first by their names, `average.…`.
+    let header = u64::from_le_bytes(*bytes.first_chunk().unwrap()) as usize;
+    bytes[8 + header] ^= 1;
+    fs::write(&last, bytes).unwrap();
+    let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+    assert!(
+        message.contains("`average` in it is not as it was written"),
+        "{message}"
+    );
+    assert!(message.contains("--from previous|best"), "{message}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_goes_on_from_the_best_epoch_as_another_run() {
