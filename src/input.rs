@@ -29,7 +29,7 @@ pub fn open(path: &Path) -> Result<(File, u64)> {
 /// A text of at most so many bytes; a byte order mark at its beginning is left out.
 ///
 /// # Errors
-/// [`Error::Io`], as [`open`], and where it is longer; [`Error::Data`] where it is no UTF-8.
+/// [`Error::Io`], as [`open`]; [`Error::Data`] where it is longer, or no UTF-8.
 pub fn text(path: &Path, most: u64) -> Result<String> {
     let failed = |source| Error::io("read", path)(source);
     let (file, length) = open(path)?;
@@ -38,8 +38,9 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(failed)?;
     if length > most || bytes.len() as u64 > most {
-        let what = format!("it is longer than {most} bytes, and so none of the kind");
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, what)));
+        let problem = format!("it is longer than the {most} bytes that are read of such a file");
+        let remedy = "divide it, unless it is another kind of file";
+        return Err(Error::data(path.display(), problem, remedy));
     }
     let unreadable = |problem, remedy| Err(Error::data(path.display(), problem, remedy));
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
@@ -76,7 +77,7 @@ mod tests {
         assert!(
             read(b"abcd", 3)
                 .unwrap_err()
-                .contains("longer than 3 bytes")
+                .contains("longer than the 3 bytes")
         );
         assert!(read(b"ab\xff", 3).unwrap_err().contains("no text in UTF-8"));
         assert!(read(b"\xff\xfea\0", 9).unwrap_err().contains("UTF-16"));

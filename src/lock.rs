@@ -2,7 +2,7 @@
 //! ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
 use std::path::Path;
 use std::process;
 use std::thread;
@@ -40,7 +40,7 @@ impl Lock {
                     let _ = write!(file, "{}", process::id());
                     return Ok(Self { _file: file });
                 }
-                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {
+                Err(TryLockError::Error(error)) if is_without_locks(&error) => {
                     return Ok(Self { _file: file });
                 }
                 Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
@@ -51,6 +51,14 @@ impl Lock {
             }
         }
     }
+}
+
+/// Whether the file system has no locks: also what NFS says whose server does not answer for them.
+fn is_without_locks(error: &io::Error) -> bool {
+    /// ENOLCK, which has no name among the kinds of errors.
+    const NO_LOCKS: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
+    error.kind() == ErrorKind::Unsupported
+        || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS))
 }
 
 fn holder(file: &mut File) -> Option<u32> {

@@ -65,20 +65,15 @@ fn value(path: &str, text: &str) -> Result<Value> {
             "close what is open, and put strings in it into quotes: [128, 64], { decay = 0.9 }",
         )),
         // TOML has no place for it; the field says what it has a place for.
-        _ if too_large(text) => Ok(text
-            .parse()
-            .map_or_else(|_| Value::String(text.into()), Value::Float)),
-        _ => Ok(Value::String(text.into())),
+        _ => Ok(too_large(text).map_or_else(|| Value::String(text.into()), Value::Float)),
     }
 }
 
-/// Whether a text is a number that TOML has no place for.
-fn too_large(text: &str) -> bool {
+/// A number that TOML has no place for, if the text is one.
+fn too_large(text: &str) -> Option<f64> {
+    let number: f64 = text.parse().ok()?;
     let digits = text.ends_with(|c: char| c.is_ascii_digit());
-    digits
-        && text
-            .parse::<f64>()
-            .is_ok_and(|n| n.abs() >= i64::MAX as f64)
+    (digits && number.abs() >= i64::MAX as f64).then_some(number)
 }
 
 /// The value at `name` or `name[number]`; an empty table where there was none.

@@ -337,7 +337,12 @@ fn found(what: Unexpected, expected: &str) -> String {
         Unexpected::Signed(value) => format!("{value} is a whole number"),
         // Above 2⁵³: see `Reader::whole`.
         Unexpected::Float(value) if expected.starts_with(WHOLE) && value.fract() == 0.0 => {
-            format!("{value:?} is out of range")
+            format!(
+                "{value:?} is out of range: in this form a whole number is at most {}, and written in \
+                 full at most {}",
+                1u64 << 53,
+                i64::MAX
+            )
         }
         Unexpected::Float(value) if expected.starts_with(WHOLE) => {
             format!("{value:?} is not a whole number")

@@ -116,11 +116,13 @@ pub fn accuracy(percent: f64, standard_error: f64) -> String {
 /// ```
 pub fn listed(names: impl IntoIterator<Item = impl Display>, most: usize) -> String {
     let mut names = names.into_iter();
-    let mut text = String::new();
-    for (index, name) in names.by_ref().take(most).enumerate() {
-        let comma = if index > 0 { ", " } else { "" };
-        text.push_str(&format!("{comma}{name}"));
-    }
+    let first: Vec<String> = names.by_ref().take(most).map(|n| n.to_string()).collect();
+    // What has commas of its own is set apart by more than one.
+    let between = match first.iter().any(|name| name.contains(", ")) {
+        true => "; ",
+        false => ", ",
+    };
+    let text = first.join(between);
     match names.count() {
         0 => text,
         more => format!("{text} and {more} more"),

@@ -42,17 +42,17 @@ pub struct Arguments {
     #[arg(long, default_value = "sl-vit", value_parser = hints::value::<ModelName>)]
     model: ModelName,
     /// Images a step [default: the recipe's].
-    #[arg(long, value_name = "N")]
-    batch: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = options::whole(1, 1 << 20), allow_hyphen_values = true)]
+    batch: Option<u64>,
     /// Pixels a side of the images, before resizing.
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    input: usize,
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = options::whole(1, 1 << 16), allow_hyphen_values = true)]
+    input: u64,
     /// Classes.
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    classes: usize,
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = options::whole(2, 1 << 16), allow_hyphen_values = true)]
+    classes: u64,
     /// Steps to time, after one that is not counted.
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    steps: usize,
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = options::whole(1, 1 << 16), allow_hyphen_values = true)]
+    steps: u64,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
@@ -79,20 +79,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
     settings.extend(arguments.precision.setting());
     let mut recipe = options::recipe(&arguments.recipe, &settings)?;
     recipe.model = recipe.model.named(arguments.model);
-    for (flag, value, least) in [
-        ("--steps", arguments.steps, 1),
-        ("--classes", arguments.classes, 2),
-        ("--input", arguments.input, 1),
-    ] {
-        if value < least || value > 1 << 16 {
-            let remedy = format!("choose {least} to {}", 1 << 16);
-            return Err(Error::recipe(
-                flag,
-                format!("{value} is out of range"),
-                remedy,
-            ));
-        }
-    }
     let threads = arguments.threads.count();
     check_room(&recipe, &arguments, threads)?;
     let precision = recipe.train.precision;
@@ -109,11 +95,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         workers = workers.composed();
     }
     let bench = Bench {
-        data: made_up(&recipe, arguments.input, arguments.classes)?,
+        data: made_up(
+            &recipe,
+            arguments.input as usize,
+            arguments.classes as usize,
+        )?,
         workers,
         recipe: &recipe,
         threads,
-        steps: arguments.steps,
+        steps: arguments.steps as usize,
     };
     let ceiling = gemm_ceiling(threads, precision);
     let whole = if arguments.inference {
@@ -211,7 +201,7 @@ fn training_images(batch: usize) -> usize {
 fn check_room(recipe: &Recipe, arguments: &Arguments, threads: usize) -> Result<()> {
     /// Bytes of images that are made up.
     const MOST: u64 = 1 << 31;
-    let (input, classes) = (arguments.input as u64, arguments.classes);
+    let (input, classes) = (arguments.input, arguments.classes as usize);
     let train = &recipe.train;
     let images = (training_images(train.batch) + 2 * classes) as u64;
     let bytes = images * 3 * input * input;

@@ -12,6 +12,7 @@ use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::train::room::{self, Disk};
+use smallvit::train::run;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
@@ -81,31 +82,42 @@ pub fn run(arguments: Arguments) -> Result<()> {
         print_plans(&plans, &run);
         return Ok(());
     }
-    let folder = match folder {
-        Some(folder) => folder,
-        None => RunFolder(run.folder(&recipe)?),
-    };
-    let _lock = folder.lock()?;
-    let of_model = |model: ModelName| {
+    let of_model = |folder: &RunFolder, model: ModelName| {
         let mut recipe = recipe.clone();
         recipe.model = recipe.model.named(model);
         (recipe, RunFolder(folder.0.join(model.to_string())))
     };
-    // All of them, before the first takes its hours.
-    let mut disks = vec![];
+    // All of them, before the first takes its hours, and before a new folder is made.
+    let place = folder.clone().unwrap_or_else(|| {
+        let out = run.out.clone();
+        RunFolder(out.unwrap_or_else(|| "runs".into()))
+    });
+    let (mut disks, mut written) = (vec![], 0);
     for &model in &models {
-        let (recipe, own) = of_model(model);
-        checkpoint::check_recipe(&own, &recipe, &folder.recipe())?;
+        let (recipe, own) = of_model(&place, model);
+        checkpoint::check_recipe(&own, &recipe, &place.recipe())?;
         check_own_recipe(&own, &recipe)?;
         if !own.result().exists() {
+            prepared.info.config = recipe.model.clone();
+            run::check_memory(&recipe, &prepared, run.threads.count(), &run.device.open()?)?;
             disks.push(Disk::of(&recipe, &prepared.info));
+            written += run::written(&own, checkpoint::From::Last);
         }
     }
-    room::check(&folder.0, &disks, 0)?;
-    atomic::sweep(&folder.0);
-    atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
-    let names = serde_json::json!(models).to_string();
-    atomic::write(&folder.models(), names.as_bytes())?;
+    room::check(&place.0, &disks, written)?;
+    let folder = match folder {
+        Some(folder) => folder,
+        None => RunFolder(run.folder(&recipe)?),
+    };
+    // A comparison that has ended may lie where nothing can be written.
+    let ended = disks.is_empty() && folder.result().exists();
+    let _lock = if ended { None } else { Some(folder.lock()?) };
+    if !ended {
+        atomic::sweep(&folder.0);
+        atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
+        let names = serde_json::json!(models).to_string();
+        atomic::write(&folder.models(), names.as_bytes())?;
+    }
     tell_sizes(&prepared, &run);
     let stop = signals::stop_flag();
     let mut job = Job {
@@ -119,17 +131,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut runs = vec![];
     for &model in &models {
         job.models_after -= 1;
-        let (recipe, model_folder) = of_model(model);
+        let (recipe, model_folder) = of_model(&folder, model);
         prepared.info.config = recipe.model.clone();
         let done = job.run(&recipe, &prepared, &model_folder)?;
         runs.push(done);
     }
     let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
-    write_result(&folder.result(), &results)?;
+    if !ended {
+        write_result(&folder.result(), &results)?;
+    }
     // The numbers first: they are what matters.
     print_results(&results, &folder, &run);
     for (model, done) in models.iter().zip(&runs) {
-        let (recipe, own) = of_model(*model);
+        let (recipe, own) = of_model(&folder, *model);
         draw_curves(&own, &recipe, std::slice::from_ref(done))?;
     }
     draw_curves(&folder, &recipe, &runs)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use smallvit::atomic;
+use smallvit::data::catalogue::Spec;
 use smallvit::data::{Dataset, Images};
 use smallvit::models::file::{Contents, ModelInfo};
 use smallvit::report::picture::confusion;
@@ -20,7 +21,7 @@ use smallvit::{Error, Result};
 
 use super::classes::Matching;
 use super::dataset::DataOptions;
-use super::options::{self, DeviceOption, Threads};
+use super::options::{DeviceOption, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
@@ -142,7 +143,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let trained_on = contents.text("fingerprint") == Some(&dataset.fingerprint());
     let known = match trained_on {
         true => Known::TrainedOn,
-        false if !from_elsewhere && options::absolute(&set)? == recipe.data.set => Known::Changed,
+        false if !from_elsewhere && is_same_place(&set, &recipe.data.set) => Known::Changed,
         false => Known::New,
     };
     let part = part(dataset, &recipe, arguments.split, known, &set)?;
@@ -189,6 +190,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
         output::prose(format!("the confusion matrix is in {picture}"));
     }
     Ok(())
+}
+
+/// Whether two data sets are the same one, however their paths are written.
+fn is_same_place(one: &str, other: &str) -> bool {
+    let place = |set: &str| match set.parse() {
+        Ok(Spec::Files(format, path)) => {
+            // What is not there any more is known by its name alone.
+            let path = path.canonicalize().or_else(|_| std::path::absolute(&path));
+            path.ok().map(|path| Spec::Files(format, path.components().collect()))
+        }
+        Ok(named) => Some(named),
+        Err(_) => None,
+    };
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 /// Where the confusion matrix goes unless something else is asked for; nowhere, where that cannot

@@ -35,7 +35,7 @@ Exit status:
   0    done
   1    something failed, or part of the result is missing
   2    a request that cannot be met; nothing was done
-  130  stopped by Ctrl-C or a termination signal; all is saved, unless it came twice";
+  130  stopped by Ctrl-C or a termination signal; a training has saved all, unless it came twice";
 
 /// Train Vision Transformers from scratch on small image sets.
 ///
@@ -49,7 +49,6 @@ struct Arguments {
     command: Command,
 }
 
-// What a command does is said where its arguments are.
 /// What a binary has to carry.
 const LICENCES: [&str; 5] = [
     "smallvit is licensed under the MIT licence or the Apache licence 2.0, at your choice.\n",
@@ -59,6 +58,7 @@ const LICENCES: [&str; 5] = [
     include_str!("../../THIRD-PARTY.md"),
 ];
 
+// What a command does is said where its arguments are.
 #[derive(Subcommand)]
 enum Command {
     Compare(compare::Arguments),

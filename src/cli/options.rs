@@ -321,5 +321,7 @@ pub fn absolute(set: &str) -> Result<String> {
         return Ok(set.to_owned());
     };
     let absolute = std::path::absolute(&path).map_err(Error::io("find", &path))?;
-    Ok(Spec::Files(format, absolute).to_string())
+    // Without what is no part of it, as a `/` at its end.
+    let plain = absolute.components().collect();
+    Ok(Spec::Files(format, plain).to_string())
 }

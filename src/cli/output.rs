@@ -76,6 +76,8 @@ fn asked_width() -> usize {
     let asked = std::env::var("COLUMNS").ok();
     asked
         .and_then(|asked| asked.parse().ok())
+        // Some environments have a 0 where they do not know.
+        .filter(|&asked| asked > 0)
         .unwrap_or(usize::MAX)
 }
 

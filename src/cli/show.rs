@@ -39,8 +39,8 @@ pub struct Shown {
     #[command(flatten)]
     data: DataOptions,
     /// The number of a training image [default: drawn with the seed].
-    #[arg(long, value_name = "N")]
-    index: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = options::whole(0, u32::MAX.into()), allow_hyphen_values = true)]
+    index: Option<u64>,
     /// The picture to write, as PNG, JPEG or SVG [default: patches.png or augment.png].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
@@ -85,7 +85,8 @@ impl Shown {
 
     /// `count` numbers of training images, the first as asked for.
     fn indices(&self, recipe: &Recipe, images: usize, count: usize) -> Result<Vec<usize>> {
-        if let Some(index) = self.index.filter(|&index| index >= images) {
+        let asked = self.index.map(|index| index as usize);
+        if let Some(index) = asked.filter(|&index| index >= images) {
             return Err(Error::recipe(
                 "--index",
                 format!("there is no image {index}"),
@@ -94,7 +95,7 @@ impl Shown {
         }
         let mut stream = Stream::new(recipe.train.seed, Purpose::Show, 0, 0);
         let drawn = std::iter::repeat_with(|| stream.below(images));
-        Ok(self.index.into_iter().chain(drawn).take(count).collect())
+        Ok(asked.into_iter().chain(drawn).take(count).collect())
     }
 }
 

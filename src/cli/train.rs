@@ -113,7 +113,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         print_plans(&[plan], &run);
         return Ok(());
     }
-    let is_new = folder.is_none();
+    let is_new = folder.is_none() && !run.out.as_ref().is_some_and(|out| out.exists());
     let folder = match folder {
         Some(folder) => folder,
         None => RunFolder(run.folder(&recipe)?),
@@ -130,7 +130,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let done = job.run(&recipe, &prepared, &folder);
     if done.is_err() && is_new {
-        // A folder in which nothing was written need not stay.
+        // A folder that was made for it, and in which nothing was written, need not stay.
         let _ = std::fs::remove_dir(&folder.0);
     }
     let (result, history) = done?;
@@ -140,23 +140,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     refuse_lost(&[result], &folder)
 }
 
-/// Fails where a best epoch's weights were lost: all else is printed and written by now.
+/// Fails where best epochs' weights were lost: all else is printed and written by now.
 pub fn refuse_lost(results: &[RunResult], folder: &RunFolder) -> Result<()> {
-    let lost = results
-        .iter()
-        .find_map(|result| Some((result, result.best_lost.as_ref()?)));
-    let Some((result, why)) = lost else {
+    let lost: Vec<String> = results.iter().filter_map(lost_best).collect();
+    if lost.is_empty() {
         return Ok(());
-    };
+    }
     Err(Error::model(
         folder.0.display(),
-        format!(
-            "{}: the best epoch's weights are lost ({why}); what is said of the best epoch is of the \
-             last one",
-            result.model
-        ),
+        lost.join("; "),
         "the last epoch's model is whole; to have the best one, bring back the file, take \
          result.json away and go on with the run",
+    ))
+}
+
+/// What is to be said of a result whose best epoch's weights were lost.
+fn lost_best(result: &RunResult) -> Option<String> {
+    let why = result.best_lost.as_ref()?;
+    Some(format!(
+        "{}: the best epoch's weights are lost ({why}); what is said of the best epoch is of the \
+         last one",
+        result.model
     ))
 }
 
@@ -313,7 +317,7 @@ impl Job<'_> {
                     "take away the file; the run writes it again",
                 )
             })?;
-            return Ok((result, checkpoint::history(folder)?));
+            return Ok((result, checkpoint::history(folder)));
         }
         let name = recipe.model.name();
         let mut table = HistoryFile::new(folder.history());
@@ -329,13 +333,15 @@ impl Job<'_> {
             resume_command: self.resume_command(),
             from: self.from,
         };
-        let begun = checkpoint::history(folder).unwrap_or_default();
+        let begun = checkpoint::history(folder);
         let origin = checkpoint::Origin {
             folder,
             recipe,
             data,
         };
-        if let Some(error) = checkpoint::best_problem(origin, &begun) {
+        // Of other data or another recipe, the run itself is about to be refused.
+        let lost = checkpoint::best_problem(origin, &begun);
+        if let Some(error @ (Error::Io { .. } | Error::Model { .. })) = lost {
             note!(
                 "{name}: the best epoch's weights are lost ({error}); unless a later epoch is better, \
                  the result will be the last one's"
@@ -343,7 +349,7 @@ impl Job<'_> {
         }
         let result = run::train(&run, &mut [&mut table, &mut events, &mut progress]);
         let result = result.map_err(|error| with_flags(error, folder))?;
-        Ok((result, checkpoint::history(folder)?))
+        Ok((result, checkpoint::history(folder)))
     }
 
     fn resume_command(&self) -> String {
@@ -391,6 +397,13 @@ pub fn draw_curves(
     recipe: &Recipe,
     runs: &[(RunResult, Vec<Epoch>)],
 ) -> Result<()> {
+    if let Some((result, _)) = runs.iter().find(|(_, history)| history.is_empty()) {
+        note!(
+            "{}: no checkpoint is there any more, and so no curves are drawn",
+            result.model
+        );
+        return Ok(());
+    }
     type Value = fn(&Epoch) -> f64;
     let panel = |title: &str, y_axis: Axis, solid: Value, dashed: Option<Value>| {
         let mut panel = Panel {
@@ -496,6 +509,10 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         folder.0.display()
     ));
     for result in results {
+        // At once, in case something else fails before the end.
+        if let Some(lost) = lost_best(result) {
+            note!("{lost}");
+        }
         if let Some(step) = result.restarted_at_step {
             note!(
                 "{} went on from the best epoch's weights at step {step}, with an optimizer that \

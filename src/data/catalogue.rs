@@ -385,7 +385,9 @@ fn did_you_mean(text: &str) -> Option<String> {
         let distance = |format: &Format| strsim::levenshtein(&asked, format.name());
         let nearest = Format::ALL.into_iter().min_by_key(distance)?;
         let path = if path.is_empty() { "PATH" } else { path };
-        return (distance(&nearest) <= 1).then(|| format!("{}:{path}", nearest.name()));
+        if distance(&nearest) <= 1 {
+            return Some(format!("{}:{path}", nearest.name()));
+        }
     }
     if let Some(format) = Format::of(Path::new(text)) {
         return Some(format!("{}:{text}", format.name()));

@@ -29,7 +29,31 @@ use crate::{memory, words};
 pub fn fetch(set: Set, mirror: Option<&str>, progress: &mut Progress) -> Result<PathBuf> {
     let entry = set.entry();
     let url = mirror.unwrap_or(entry.url);
-    fetch_into(&cache_dir()?, set, url, entry.files, progress)
+    let folder = fetch_into(&cache_dir()?, set, url, entry.files, progress)?;
+    check_lengths(set, &folder, entry.files)?;
+    Ok(folder)
+}
+
+/// Refuses files that are there and are not as long as the set's own.
+fn check_lengths(set: Set, folder: &Path, files: &[RemoteFile]) -> Result<()> {
+    /// Of MNIST's files, and of all that are made like them, in the catalogue's order: 60,000 images of
+    /// 28 × 28 pixels to train on and 10,000 to test on, with their labels, each behind its header.
+    const UNPACKED: [u64; 4] = [47_040_016, 60_008, 7_840_016, 10_008];
+    if set.cifar().is_some() {
+        return Ok(());
+    }
+    for (file, unpacked) in files.iter().zip(UNPACKED) {
+        let plain = folder.join(file.name.trim_end_matches(".gz"));
+        for (path, expected) in [(folder.join(file.name), file.bytes), (plain, unpacked)] {
+            let found = fs::metadata(&path).map_or(expected, |metadata| metadata.len());
+            if found != expected {
+                let problem = format!("it has {found} bytes, and {expected} are right");
+                let remedy = "delete it, and fetch the set again";
+                return Err(Error::data(path.display(), problem, remedy));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn fetch_into(
@@ -230,6 +254,28 @@ mod tests {
         let mut names: Vec<_> = entries.map(|e| name(e).into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn files_of_another_length_are_not_taken_for_the_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Set::Mnist.entry().files;
+        let check = || check_lengths(Set::Mnist, folder.path(), files);
+        assert!(check().is_ok(), "what is not there is no matter here");
+        let (packed, plain) = (
+            folder.path().join(files[1].name),
+            folder.path().join("train-labels-idx1-ubyte"),
+        );
+        fs::write(&packed, vec![0; files[1].bytes as usize]).unwrap();
+        fs::write(&plain, vec![0; 60_008]).unwrap();
+        assert!(check().is_ok());
+        fs::write(&packed, "cut").unwrap();
+        let error = check().unwrap_err();
+        assert!(error.to_string().contains("it has 3 bytes"), "{error}");
+        assert!(error.remedy().starts_with("delete it"));
+        fs::remove_file(&packed).unwrap();
+        fs::write(&plain, vec![0; 60_009]).unwrap();
+        assert!(check().unwrap_err().to_string().contains("60008 are right"));
     }
 
     #[test]

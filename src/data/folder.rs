@@ -316,8 +316,13 @@ fn each_inside(folder: &Path) -> Result<Vec<(PathBuf, Result<Listing>)>> {
                 return to.push((folder, Err(error)));
             }
         };
-        if depth > DEEPEST || !seen.insert(own.clone()) {
+        if !seen.insert(own.clone()) {
             return;
+        }
+        if depth > DEEPEST {
+            let problem = format!("it lies more than {DEEPEST} folders deep");
+            let error = Error::data(folder.display(), problem, "move it up");
+            return to.push((folder, Err(error)));
         }
         let listing = list(&folder);
         let inner = listing.as_ref().map_or(vec![], |listing| {

@@ -9,6 +9,7 @@
 //! decoded at the same time share the memory that one of the largest takes.
 
 use std::array;
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
@@ -275,8 +276,12 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
         return Err("the image ends before its last row".into());
     }
     let mut decoder = decoder(&bytes)?;
-    // What decoders keep beside the picture, and a turned or cut copy of it, take as much again.
-    let _room = DECODED.take(2 * decoder.total_bytes());
+    // What decoders keep beside the picture, and a turned or cut copy of it, take as much again; a grey
+    // one, too, becomes RGB, or with an alpha channel RGBA.
+    let (width, height) = decoder.dimensions();
+    let channels = if decoder.color_type().has_alpha() { 4 } else { 3 };
+    let as_rgb = channels * u64::from(width) * u64::from(height);
+    let _room = DECODED.take(2 * decoder.total_bytes().max(as_rgb));
     let words = |error: ImageError| error.to_string().trim_end().to_owned();
     let orientation = decoder.orientation().map_err(words)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(words)?;
@@ -434,21 +439,24 @@ fn resized(image: &RgbImage, window: Window, width: u32, height: u32) -> RgbImag
     // means of its blocks come first. No pixel is copied before.
     let blocks = |from: u32, to: u32| from / (from / to / FINE).max(1);
     let (columns, rows) = (blocks(window.width, width), blocks(window.height, height));
+    let is_whole = (window.left, window.top) == (0, 0)
+        && (window.width, window.height) == image.dimensions();
     let image = match (columns, rows) == (window.width, window.height) {
-        true => cut(image, window),
-        false => means(image, window, columns, rows),
+        true if is_whole => Cow::Borrowed(image),
+        true => Cow::Owned(cut(image, window)),
+        false => Cow::Owned(means(image, window, columns, rows)),
     };
     if image.dimensions() == (width, height) {
-        return image;
+        return image.into_owned();
     }
     // The filter brings columns to their height first. Those of a very wide image would take much
     // more memory than it.
     if image.width() > image.height() {
-        let upright = imageops::rotate90(&image);
+        let upright = imageops::rotate90(&*image);
         let upright = imageops::resize(&upright, height, width, FilterType::CatmullRom);
         return imageops::rotate270(&upright);
     }
-    imageops::resize(&image, width, height, FilterType::CatmullRom)
+    imageops::resize(&*image, width, height, FilterType::CatmullRom)
 }
 
 /// A copy of a part.
@@ -603,6 +611,20 @@ mod tests {
                 .remedy()
                 .contains("squash")
         );
+    }
+
+    #[test]
+    fn of_pictures_that_move_the_first_is_read() {
+        use image::codecs::gif::GifEncoder;
+        use image::{Frame, RgbaImage, Rgba};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("moving.gif");
+        let frame = |red| Frame::new(RgbaImage::from_pixel(6, 6, Rgba([red, 0, 0, 255])));
+        GifEncoder::new(fs::File::create(&path).unwrap())
+            .encode_frames([frame(250), frame(5)])
+            .unwrap();
+        let found = decode(&path, Square::new(6)).unwrap();
+        assert!(found.pixels().all(|pixel| pixel.0[0] > 200), "{found:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::file::{Contents, ModelInfo};
 use super::{FamilyConfig as _, InitialWeights, ModelConfig, Pool, Temperature, VitConfig};
@@ -43,6 +44,19 @@ impl Given {
         };
         rates.check(true, true)
     }
+}
+
+/// What a file that another program's model was saved to says under a key of its metadata.
+fn told<T: DeserializeOwned>(contents: &Contents, key: &str) -> Result<T> {
+    contents.json(key).map_err(|error| match error {
+        Error::Model { place, problem, .. } => {
+            let remedy = format!(
+                "save the weights again, with the model's `{key}` as JSON in the file's metadata"
+            );
+            Error::model(place, problem, remedy)
+        }
+        error => error,
+    })
 }
 
 /// The first that is given, or `default`, of which a note is made.
@@ -112,7 +126,7 @@ struct KerasConfig {
 pub fn from_keras(file: &Path, given: Given) -> Result<Foreign> {
     given.check()?;
     let mut contents = Contents::read(file)?;
-    let config: KerasConfig = contents.json("config")?;
+    let config: KerasConfig = told(&contents, "config")?;
     let refuse = |problem: String, remedy: &str| Error::model(file.display(), problem, remedy);
     let units = &config.transformer_units;
     let &[mlp_width, last] = &units[..] else {
@@ -225,8 +239,8 @@ pub fn from_pytorch(file: &Path, given: Given) -> Result<Foreign> {
             "import a ViT of the paper's code",
         ));
     }
-    let config: PaperConfig = contents.json("config")?;
-    let normalization: PaperNormalization = contents.json("normalization")?;
+    let config: PaperConfig = told(&contents, "config")?;
+    let normalization: PaperNormalization = told(&contents, "normalization")?;
     // What its constructor does where it is told nothing.
     let mut assumed = vec![];
     let mut known = |field, given| known(field, given, 0.0, &mut assumed);

@@ -264,16 +264,10 @@ pub fn check_recipe(folder: &RunFolder, recipe: &Recipe, file: &Path) -> Result<
     }
 }
 
-/// The epochs that a run has done.
-pub fn history(folder: &RunFolder) -> Result<Vec<Epoch>> {
-    match any(folder) {
-        Some((_, contents)) => Ok(contents.json::<Counters>("state")?.history),
-        None => Err(Error::model(
-            folder.checkpoints().display(),
-            "there is no checkpoint in it that can be read",
-            "begin a new run",
-        )),
-    }
+/// The epochs that a run has done; none where no checkpoint of it can be read.
+pub fn history(folder: &RunFolder) -> Vec<Epoch> {
+    let state = any(folder).and_then(|(_, contents)| contents.json::<Counters>("state").ok());
+    state.map(|counters| counters.history).unwrap_or_default()
 }
 
 fn same_recipe(contents: &Contents, path: &Path, file: &Path, recipe: &Recipe) -> Result<()> {

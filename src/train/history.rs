@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::metrics::Metrics;
 use super::observer::{Begin, Observer};
 use crate::atomic;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +61,15 @@ impl Observer for HistoryFile {
 }
 
 /// Writes `history.csv`.
+///
+/// # Errors
+/// [`Error::Data`] where it is something else than a file: a pipe would wait for its reader;
+/// [`Error::Io`] where it cannot be written.
 pub fn write(path: &Path, epochs: &[Epoch]) -> Result<()> {
+    if path.metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        let problem = "the run's table is to be here, and this is no file";
+        return Err(Error::data(path.display(), problem, "take it away"));
+    }
     let mut csv = String::from(
         "epoch,step,learning_rate,loss,top1,top5,val_loss,val_top1,val_top5,seconds,\
          images_per_second\n",

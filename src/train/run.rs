@@ -82,25 +82,37 @@ pub fn train(run: &Run, observers: &mut [&mut dyn Observer]) -> Result<RunResult
 
 /// Refuses a run for which there is not enough memory, or room on the disk.
 pub(super) fn refuse_without_room(run: &Run) -> Result<()> {
-    let recipe = run.recipe;
-    if run.device == device::cpu() {
-        let (channels, classes) = (run.data.info.input[2], run.data.info.classes.len());
-        let size = recipe.model.size(channels, classes);
-        let saving = size.saving(recipe.train.average.is_some());
-        let images = run.data.train.samples.len();
-        recipe.check_memory(channels, classes, images, run.threads, saving)?;
-    }
+    check_memory(run.recipe, run.data, run.threads, &run.device)?;
     room::check(
         &run.folder.0,
-        &[Disk::of(recipe, &run.data.info)],
-        written(run),
+        &[Disk::of(run.recipe, &run.data.info)],
+        written(run.folder, run.from),
     )
 }
 
-/// Bytes of what the run has written and will replace.
-fn written(run: &Run) -> u64 {
-    let folder = run.folder;
-    let files = match run.from {
+/// Refuses a run for which there is not enough memory, where that is known: on the CPU.
+///
+/// # Errors
+/// [`Error::Recipe`], with how much it would take.
+pub fn check_memory(
+    recipe: &Recipe,
+    data: &Prepared,
+    threads: usize,
+    device: &Device,
+) -> Result<()> {
+    if *device != device::cpu() {
+        return Ok(());
+    }
+    let (channels, classes) = (data.info.input[2], data.info.classes.len());
+    let size = recipe.model.size(channels, classes);
+    let saving = size.saving(recipe.train.average.is_some());
+    let images = data.train.samples.len();
+    recipe.check_memory(channels, classes, images, threads, saving)
+}
+
+/// Bytes of what the run in this folder has written, and will replace where it goes on from there.
+pub fn written(folder: &RunFolder, from: checkpoint::From) -> u64 {
+    let files = match from {
         checkpoint::From::Last => vec![folder.last(), folder.previous(), folder.best()],
         // The last one is set aside, and stays.
         checkpoint::From::Previous => vec![folder.previous(), folder.best()],

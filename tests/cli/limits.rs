@@ -109,9 +109,9 @@ fn bench_refuses_what_would_find_no_room() {
             "--input: 1224 images of 65536×65536",
         ),
         (&["--batch", "1000000"], "4000200 images of 32×32"),
-        (&["--steps", "0"], "--steps: 0 is out of range"),
-        (&["--steps", "1000000"], "--steps: 1000000 is out of range"),
-        (&["--classes", "1"], "--classes: 1 is out of range"),
+        (&["--steps", "0"], "a whole number from 1 to 65536"),
+        (&["--steps", "1000000"], "a whole number from 1 to 65536"),
+        (&["--classes", "1"], "a whole number from 2 to 65536"),
         (
             &["--classes", "65536", "--set", "model.head=[65536]"],
             "model.head: the model would have",

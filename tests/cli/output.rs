@@ -504,6 +504,15 @@ fn classes_are_matched_by_name_and_accuracies_carry_their_error() {
     assert!(jpeg.starts_with(b"\xFF\xD8\xFF"));
 }
 
+#[test]
+fn licences_are_printed_whole() {
+    let dir = TempDir::new().unwrap();
+    let text = succeeds(smallvit(dir.path(), &["licences"]));
+    for part in ["MIT License", "Apache License", "DejaVu", "burn-core", "signal-hook"] {
+        assert!(text.contains(part), "{part}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_signal_ends_any_command_and_leaves_no_temporary() {
@@ -518,6 +527,7 @@ fn a_signal_ends_any_command_and_leaves_no_temporary() {
         let kill = Command::new("kill")
             .args([signal, &child.id().to_string()])
             .status();
+        // It may have ended already, and then has its own status.
         assert!(kill.is_ok());
         child.wait().unwrap().code()
     };

@@ -139,6 +139,11 @@ fn a_model_sees_pictures_as_those_it_was_trained_on_were_made_square() {
         succeeds(command);
         let recipe = fs::read_to_string(dir.path().join(fit).join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("fit = \"{fit}\"")), "{recipe}");
+        // Of two classes, each is always among the five likeliest.
+        let trained = json(&dir.path().join(fit).join("result.json"));
+        for key in ["val_top5", "test_top5", "last_test_top5"] {
+            assert!(trained["models"][0][key].is_null(), "{key}");
+        }
         let out = succeeds(smallvit(
             dir.path(),
             &["predict", fit, "wide.png", "--json"],
@@ -154,8 +159,19 @@ fn a_model_sees_pictures_as_those_it_was_trained_on_were_made_square() {
     assert!(answers[0] != answers[1] && answers[1] != answers[2] && answers[0] != answers[2]);
     // With a picture less, nobody can tell any more which were held out.
     fs::rename(dir.path().join("pets/cat/0.png"), dir.path().join("0.png")).unwrap();
-    for more in [&[][..], &["--data", "folder:pets"]] {
-        let arguments = [&["evaluate", "crop"], more].concat();
+    let mut ways = vec![
+        vec![],
+        vec!["--data", "folder:pets"],
+        vec!["--data", "folder:pets/"],
+        vec!["--data", "folder:crop/../pets"],
+    ];
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink(dir.path().join("pets"), dir.path().join("link")).unwrap();
+        ways.push(vec!["--data", "folder:link"]);
+    }
+    for more in ways {
+        let arguments = [&["evaluate", "crop"], &more[..]].concat();
         let message = fails(smallvit(dir.path(), &arguments), 1);
         assert!(
             message.contains("are not those that the run began with"),

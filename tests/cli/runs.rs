@@ -374,26 +374,28 @@ fn a_run_whose_last_checkpoint_is_gone_does_not_begin_anew() {
 #[test]
 fn lost_weights_are_said_and_show_in_the_exit_status() {
     let dir = TempDir::new().unwrap();
-    let run = finished(dir.path());
-    let other = dir.path().join("other");
-    let another = ["train", "--quiet", "--out", "other", "--seed", "7"];
-    succeeds(tiny(dir.path(), &another));
+    // So slow that no epoch is better than the first.
+    let slow = ["train", "--quiet", "--lr", "1e-12", "--out"];
+    succeeds(tiny(dir.path(), &[&slow[..], &["run"]].concat()));
+    succeeds(tiny(
+        dir.path(),
+        &[&slow[..], &["other", "--seed", "7"]].concat(),
+    ));
+    let (run, other) = (dir.path().join("run"), dir.path().join("other"));
     let best = run.join("checkpoints/best.safetensors");
-    let epoch = state(&best)["epochs"].as_u64();
+    assert_eq!(state(&best)["epochs"], 1);
     fs::remove_file(run.join("result.json")).unwrap();
     // The best of another run is not taken for this one's; without one, the last epoch's is told.
     fs::copy(other.join("checkpoints/best.safetensors"), &best).unwrap();
     let resume = ["train", "--resume", "run"];
-    if epoch < Some(3) {
-        let message = fails(smallvit(dir.path(), &resume), 1);
-        assert!(
-            message.contains("the best epoch's weights are lost"),
-            "{message}"
-        );
-        let result = &json(&run.join("result.json"))["models"][0];
-        assert!(result["best_lost"].is_string() && result["best_epoch"] == 3);
-    }
-    let _ = fs::remove_file(run.join("result.json"));
+    let message = fails(smallvit(dir.path(), &resume), 1);
+    assert!(
+        message.contains("the best epoch's weights are lost"),
+        "{message}"
+    );
+    let result = &json(&run.join("result.json"))["models"][0];
+    assert!(result["best_lost"].is_string() && result["best_epoch"] == 3);
+    fs::remove_file(run.join("result.json")).unwrap();
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let before = history(&run);
     let message = fails(smallvit(dir.path(), &resume), 1);
@@ -414,6 +416,64 @@ fn a_finished_run_keeps_its_result_whatever_becomes_of_its_checkpoints() {
         2,
     );
     assert!(message.contains("this run has ended"), "{message}");
+    // Removed to save room, say.
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let output = super::run(smallvit(dir.path(), &again));
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), table);
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert!(notes.contains("no curves are drawn"), "{notes}");
+}
+
+#[test]
+fn a_comparison_that_was_refused_can_begin_in_the_same_folder() {
+    let dir = TempDir::new().unwrap();
+    let compare = ["compare", "--quiet", "--out", "both"];
+    // Each model is asked for its room before the first is trained.
+    let mut too_large = smallvit(dir.path(), &compare);
+    for setting in [
+        "model.image_size=4096",
+        "model.patch_size=512",
+        "model.dim=64",
+        "train.batch=1048576",
+        "train.micro_batch=1048576",
+    ] {
+        too_large.args(["--set", setting]);
+    }
+    let message = fails(too_large, 2);
+    assert!(message.contains("MB of memory"), "{message}");
+    assert!(!dir.path().join("both").exists());
+    succeeds(tiny(dir.path(), &compare));
+    // What has ended is shown again, from a place that is not written in.
+    let both = dir.path().join("both");
+    let before = fs::read(both.join("result.json")).unwrap();
+    fs::remove_file(both.join(".lock")).unwrap();
+    let again = ["compare", "--resume", "both"];
+    let table = succeeds(smallvit(dir.path(), &again));
+    assert!(table.contains("sl-vit"), "{table}");
+    assert!(!both.join(".lock").exists());
+    assert_eq!(fs::read(both.join("result.json")).unwrap(), before);
+}
+
+#[test]
+fn a_run_s_table_is_written_to_a_file_and_to_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let run = dir.path().join("run");
+    fs::create_dir_all(run.join("history.csv")).unwrap();
+    // The folder is not empty, but it may be one that somebody has prepared: said, not waited for.
+    let message = fails(tiny(dir.path(), &["train", "--quiet", "--out", "run"]), 2);
+    assert!(message.contains("not empty"), "{message}");
+    fs::remove_dir_all(&run).unwrap();
+    finished(dir.path());
+    fs::remove_file(run.join("history.csv")).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    #[cfg(unix)]
+    {
+        let pipe = Command::new("mkfifo").arg(run.join("history.csv")).status();
+        assert!(pipe.unwrap().success());
+        let message = fails(smallvit(dir.path(), &["train", "--resume", "run"]), 1);
+        assert!(message.contains("this is no file"), "{message}");
+    }
 }
 
 #[cfg(unix)]
@@ -612,7 +672,6 @@ fn what_is_told_of_a_run() {
         "{notes}"
     );
     assert!(notes.contains("to go"), "{notes}");
-    assert!(!notes.contains("1 epochs"), "{notes}");
     let table = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(table.contains(" ± "), "{table}");
     for line in table.lines() {
@@ -628,6 +687,90 @@ fn what_is_told_of_a_run() {
     let share = accuracy.as_f64().unwrap() / 100.0;
     let expected = 100.0 * (share * (1.0 - share) / 411.0).sqrt();
     assert!((error.as_f64().unwrap() - expected).abs() < 1e-9);
+}
+
+#[test]
+fn one_is_not_many() {
+    let dir = TempDir::new().unwrap();
+    let plan = ["train", "--dry-run", "--quiet", "--epochs", "1"];
+    let text = succeeds(tiny(dir.path(), &plan));
+    assert!(text.contains("1 epoch of 12 steps"), "{text}");
+}
+
+#[test]
+fn progress_as_json_is_a_line_an_object_at_any_width() {
+    let dir = TempDir::new().unwrap();
+    let mut command = tiny(dir.path(), &["train", "--json", "--out", "run"]);
+    command.env("COLUMNS", "40");
+    let output = run(command);
+    assert!(output.status.success());
+    let progress = String::from_utf8(output.stderr).unwrap();
+    assert!(progress.lines().count() >= 3, "{progress}");
+    for line in progress.lines() {
+        let object: Value = serde_json::from_str(line).expect(line);
+        assert!(object.is_object(), "{line}");
+    }
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["models"][0]["test_top1"].is_number());
+}
+
+/// Sends a signal by name, `HUP`.
+#[cfg(unix)]
+fn signal(child: &std::process::Child, name: &str) {
+    let kill = Command::new("kill")
+        .args(["-s", name, &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_was_ignored_from_the_start_stays_ignored() {
+    let dir = TempDir::new().unwrap();
+    let program = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    // As `nohup` does, and a shell with what it puts in the background.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(dir.path()).stderr(Stdio::null());
+    let mut child = shell.stdout(Stdio::null()).spawn().unwrap();
+    wait_for(&dir.path().join("run/recipe.toml"));
+    for name in ["HUP", "INT"] {
+        signal(&child, name);
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(dir.path().join("run/result.json").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_terminal_that_goes_twice_loses_nothing() {
+    let dir = TempDir::new().unwrap();
+    let arguments = [
+        "train",
+        "--out",
+        "run",
+        "--batch",
+        "256",
+        "--set",
+        "model.depth=8",
+    ];
+    let mut command = smallvit(dir.path(), &arguments);
+    let mut child = command
+        .stderr(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for(&dir.path().join("run/recipe.toml"));
+    signal(&child, "HUP");
+    std::thread::sleep(Duration::from_millis(200));
+    // It may have ended by now.
+    let _ = Command::new("kill")
+        .args(["-s", "HUP", &child.id().to_string()])
+        .stderr(Stdio::null())
+        .status();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(dir.path().join("run/checkpoints/last.safetensors").exists());
 }
 
 #[cfg(unix)]

@@ -122,7 +122,10 @@ impl Lettering {
     /// The text in lines of at most that width, broken between words, at most `lines` of them.
     pub fn wrap(&self, text: &str, width: f64, lines: usize) -> Vec<String> {
         let mut wrapped: Vec<String> = Vec::new();
-        for word in beginning(text).split_whitespace() {
+        let whole = text.len();
+        let text = beginning(text);
+        let shortened = if text.len() < whole { "…" } else { "" };
+        for word in format!("{text}{shortened}").split_whitespace() {
             let longer = wrapped
                 .last()
                 .map(|line| format!("{line} {word}"))
