@@ -116,7 +116,12 @@ pub fn check_folder(path: &Path) -> Result<()> {
             match fs::metadata(path) {
                 Ok(there) if there.is_dir() => return try_temporary(path),
                 Ok(_) => return Err(ErrorKind::NotADirectory.into()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    // A link that leads nowhere has the name that the folder is to have.
+                    if fs::symlink_metadata(path).is_ok() {
+                        return Err(ErrorKind::AlreadyExists.into());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -260,7 +265,8 @@ pub fn sweep(folder: &Path) {
     }
 }
 
-fn is_temporary(name: &OsStr) -> bool {
+/// Whether it is the name of a file that was being written when its writer was killed.
+pub fn is_temporary(name: &OsStr) -> bool {
     let name = name.to_str();
     name.is_some_and(|name| name.starts_with(NAME.0) && name.ends_with(NAME.1))
 }

@@ -220,6 +220,9 @@ fn system_remedy(action: &str, kind: io::ErrorKind) -> &'static str {
         ErrorKind::NotFound => "check the path",
         ErrorKind::IsADirectory => "this is a folder: name a file in it",
         ErrorKind::NotADirectory => "a part of the path is a file, not a folder: check the path",
+        ErrorKind::AlreadyExists => {
+            "something else has this name, perhaps a link that leads nowhere: choose another"
+        }
         ErrorKind::InvalidInput if action == "read" => "name a regular file",
         ErrorKind::InvalidInput | ErrorKind::InvalidFilename => "choose another name",
         ErrorKind::InvalidData => "it is damaged, or another kind of file",
@@ -265,7 +268,10 @@ mod tests {
         assert!(remedy("write", io::ErrorKind::ReadOnlyFilesystem).contains("another folder"));
         assert!(remedy("write", io::ErrorKind::StorageFull).contains("no room left"));
         assert!(remedy("read", io::ErrorKind::InvalidInput).contains("regular file"));
-        assert_eq!(remedy("write", io::ErrorKind::InvalidInput), "choose another name");
+        assert_eq!(
+            remedy("write", io::ErrorKind::InvalidInput),
+            "choose another name"
+        );
         assert!(remedy("read", io::ErrorKind::Other).contains("the disk"));
         assert_eq!(remedy("write", io::ErrorKind::Interrupted), "");
     }

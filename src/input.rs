@@ -38,7 +38,8 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     let read = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(failed)?;
     if length > most || bytes.len() as u64 > most {
-        let problem = format!("it is longer than the {most} bytes that are read of such a file");
+        let problem =
+            format!("it is longer than {most} bytes, the most that is read of such a file");
         let remedy = "divide it, unless it is another kind of file";
         return Err(Error::data(path.display(), problem, remedy));
     }
@@ -77,7 +78,7 @@ mod tests {
         assert!(
             read(b"abcd", 3)
                 .unwrap_err()
-                .contains("longer than the 3 bytes")
+                .contains("longer than 3 bytes")
         );
         assert!(read(b"ab\xff", 3).unwrap_err().contains("no text in UTF-8"));
         assert!(read(b"\xff\xfea\0", 9).unwrap_err().contains("UTF-16"));

@@ -57,8 +57,7 @@ impl Lock {
 fn is_without_locks(error: &io::Error) -> bool {
     /// ENOLCK, which has no name among the kinds of errors.
     const NO_LOCKS: i32 = if cfg!(target_os = "linux") { 37 } else { 77 };
-    error.kind() == ErrorKind::Unsupported
-        || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS))
+    error.kind() == ErrorKind::Unsupported || (cfg!(unix) && error.raw_os_error() == Some(NO_LOCKS))
 }
 
 fn holder(file: &mut File) -> Option<u32> {

@@ -25,7 +25,7 @@ pub fn set(table: &mut Table, setting: &str) -> Result<()> {
         ));
     };
     let path = path.trim();
-    if path.is_empty() {
+    if path.split('.').any(|part| part.trim().is_empty()) {
         return Err(Error::recipe(
             "setting",
             format!("`{setting}` names no field"),

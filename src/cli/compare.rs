@@ -21,7 +21,7 @@ use super::options::{self, RecipeOptions, RunOptions};
 use super::show::draw_patches;
 use super::signals;
 use super::train::{
-    Job, draw_curves, print_plans, print_results, refuse_lost, run_plan, tell_sizes,
+    Job, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan, tell_sizes,
 };
 
 /// Train several models from the same seed and compare them.
@@ -114,9 +114,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let _lock = if ended { None } else { Some(folder.lock()?) };
     if !ended {
         atomic::sweep(&folder.0);
-        atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
+        // First what makes a comparison of it: with the recipe alone, it would be a single run.
         let names = serde_json::json!(models).to_string();
         atomic::write(&folder.models(), names.as_bytes())?;
+        atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     }
     tell_sizes(&prepared, &run);
     let stop = signals::stop_flag();
@@ -144,18 +145,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print_results(&results, &folder, &run);
     for (model, done) in models.iter().zip(&runs) {
         let (recipe, own) = of_model(&folder, *model);
-        draw_curves(&own, &recipe, std::slice::from_ref(done))?;
+        let drawn = draw_curves(&own, &recipe, std::slice::from_ref(done));
+        drawn_again(drawn, ended, &own, "curves.png")?;
     }
-    draw_curves(&folder, &recipe, &runs)?;
+    let drawn = draw_curves(&folder, &recipe, &runs);
+    drawn_again(drawn, ended, &folder, "curves.png")?;
     // Why it works: what a token sees with and without shifted patches.
-    draw_patches(
+    const PATCHES: &str = "patches.png";
+    let drawn = draw_patches(
         &prepared.name,
         &prepared.train.split,
         &prepared.info.classes,
         &recipe,
         prepared.train.samples[0] as usize,
-        &folder.0.join("patches.png"),
-    )?;
+        &folder.0.join(PATCHES),
+    );
+    drawn_again(drawn.map(|_| ()), ended, &folder, PATCHES)?;
     refuse_lost(&results, &folder)
 }
 
@@ -201,7 +206,10 @@ fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
     let path = folder.models();
     if !path.exists() {
         let remedy = if folder.recipe().exists() {
-            format!("go on with: smallvit train --resume {}", folder.0.display())
+            format!(
+                "go on with: smallvit train --resume {}",
+                options::quoted(&folder.0)
+            )
         } else {
             "give the folder that `smallvit compare` wrote".into()
         };

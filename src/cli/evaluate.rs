@@ -198,7 +198,8 @@ fn is_same_place(one: &str, other: &str) -> bool {
         Ok(Spec::Files(format, path)) => {
             // What is not there any more is known by its name alone.
             let path = path.canonicalize().or_else(|_| std::path::absolute(&path));
-            path.ok().map(|path| Spec::Files(format, path.components().collect()))
+            path.ok()
+                .map(|path| Spec::Files(format, path.components().collect()))
         }
         Ok(named) => Some(named),
         Err(_) => None,

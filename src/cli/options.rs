@@ -7,6 +7,7 @@ use clap::Args;
 use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
 use smallvit::train::device;
+use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::schedule::ScheduleKind;
 use smallvit::{Error, Result};
@@ -263,14 +264,14 @@ impl RunOptions {
             return atomic::check_folder(Path::new("runs"));
         };
         atomic::check_folder(out)?;
-        match std::fs::read_dir(out).map(|mut entries| entries.next().is_some()) {
-            Ok(true) => Err(Error::recipe(
-                "--out",
-                format!("{} is not empty, it may already hold a run", out.display()),
-                "choose another folder, or go on with the run: --resume DIR",
-            )),
-            _ => Ok(()),
+        if RunFolder(out.clone()).is_unused() {
+            return Ok(());
         }
+        Err(Error::recipe(
+            "--out",
+            format!("{} is not empty, it may already hold a run", out.display()),
+            "choose another folder, or go on with the run: --resume DIR",
+        ))
     }
 
     /// The folder of a new run; it must not hold another.
@@ -278,7 +279,11 @@ impl RunOptions {
         let (out, asked) = match &self.out {
             Some(out) => (out.clone(), true),
             None => {
-                let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+                // A clock may be anywhere.
+                let now = jiff::Zoned::try_from(std::time::SystemTime::now());
+                let time = now.map_or("run".into(), |now| {
+                    now.strftime("%Y%m%d-%H%M%S").to_string()
+                });
                 let safe = |name: &str| -> String {
                     let tail = name.rsplit(['/', '\\']).find(|part| !part.is_empty());
                     let keep = |c: char| if c.is_alphanumeric() { c } else { '-' };

@@ -41,7 +41,8 @@ pub struct Shown {
     /// The number of a training image [default: drawn with the seed].
     #[arg(long, value_name = "N", value_parser = options::whole(0, u32::MAX.into()), allow_hyphen_values = true)]
     index: Option<u64>,
-    /// The picture to write, as PNG, JPEG or SVG [default: patches.png or augment.png].
+    /// The picture to write, as PNG, JPEG or SVG [default: patches.png or augment.png, or with a
+    /// number where that is there].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
 }
@@ -55,25 +56,40 @@ pub struct ScheduleArguments {
     steps_per_epoch: Option<u64>,
     #[command(flatten)]
     data: DataOptions,
-    /// The picture to write, as PNG, JPEG or SVG.
-    #[arg(long, short, value_name = "FILE", default_value = "schedule.png", value_parser = super::picture_file())]
-    out: PathBuf,
+    /// The picture to write, as PNG, JPEG or SVG [default: schedule.png, or schedule-2.png where that is
+    /// there].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
+    out: Option<PathBuf>,
 }
 
 pub fn run(command: Command) -> Result<()> {
     match command {
         Command::Patches(shown) => {
-            let out = shown.out.clone().unwrap_or("patches.png".into());
+            let out = picture(shown.out.as_ref(), "patches");
             output::reserve(&out)?;
             show_patches(&shown, &out)
         }
         Command::Augment(shown) => {
-            let out = shown.out.clone().unwrap_or("augment.png".into());
+            let out = picture(shown.out.as_ref(), "augment");
             output::reserve(&out)?;
             show_augment(&shown, &out)
         }
         Command::Schedule(arguments) => show_schedule(&arguments),
     }
+}
+
+/// Where a picture goes that may have been given no name: to one that no file has.
+fn picture(asked: Option<&PathBuf>, name: &str) -> PathBuf {
+    let free = |number: u32| {
+        let name = match number {
+            1 => format!("{name}.png"),
+            _ => format!("{name}-{number}.png"),
+        };
+        let path = PathBuf::from(name);
+        path.symlink_metadata().is_err().then_some(path)
+    };
+    let found = asked.cloned().or_else(|| (1..).find_map(free));
+    found.expect("one of the names is free")
 }
 
 impl Shown {
@@ -229,7 +245,8 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
 }
 
 fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
-    output::reserve(&arguments.out)?;
+    let out = picture(arguments.out.as_ref(), "schedule");
+    output::reserve(&out)?;
     let recipe = arguments
         .recipe
         .load(arguments.data.data.as_deref(), false)?;
@@ -266,7 +283,7 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
         }],
         ..Figure::default()
     };
-    super::tell_missing(&curves::draw(&figure, &arguments.out)?);
+    super::tell_missing(&curves::draw(&figure, &out)?);
     let rates: Vec<f64> = (0..points).map(|i| rate(at(i))).collect();
     output::print(ascii::sparkline(&rates, 60));
     let rows: Vec<Vec<String>> = (0..=10)
@@ -281,6 +298,6 @@ fn show_schedule(arguments: &ScheduleArguments) -> Result<()> {
         })
         .collect();
     output::table(&["epoch", "step", "rate"], &rows);
-    output::prose(format!("\nthe picture is in {}", arguments.out.display()));
+    output::prose(format!("\nthe picture is in {}", out.display()));
     Ok(())
 }

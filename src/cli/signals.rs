@@ -63,9 +63,12 @@ pub fn stop_flag() -> Arc<AtomicBool> {
 /// Calls `handle` with each signal, on a thread of its own; returns whether it will.
 #[cfg(unix)]
 fn on_signal(mut handle: impl FnMut(Wish) + Send + 'static) -> bool {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
     use signal_hook::iterator::Signals;
 
+    // A file that grows past its limit (`ulimit -f`) is an error as any other, once somebody takes the
+    // signal that would end the program without a word.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
     let ignored = ignored();
     let wanted = [SIGINT, SIGTERM, SIGHUP];
     let wanted = wanted

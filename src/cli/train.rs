@@ -1,5 +1,6 @@
 //! `smallvit train`: one model.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -128,6 +129,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         from: from.into(),
         models_after: 0,
     };
+    let ended = folder.result().exists();
     let done = job.run(&recipe, &prepared, &folder);
     if done.is_err() && is_new {
         // A folder that was made for it, and in which nothing was written, need not stay.
@@ -136,8 +138,26 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let (result, history) = done?;
     // The numbers first: they are what matters.
     print_results(std::slice::from_ref(&result), &folder, &run);
-    draw_curves(&folder, &recipe, &[(result.clone(), history)])?;
+    let drawn = draw_curves(&folder, &recipe, &[(result.clone(), history)]);
+    drawn_again(drawn, ended, &folder, "curves.png")?;
     refuse_lost(&[result], &folder)
+}
+
+/// Of a run that had ended before, and is shown again, a picture that is there need not be drawn: the run
+/// may lie where nothing can be written.
+pub fn drawn_again(
+    drawn: Result<()>,
+    ended: bool,
+    folder: &RunFolder,
+    picture: &str,
+) -> Result<()> {
+    match drawn {
+        Err(error) if ended && folder.0.join(picture).is_file() => {
+            note!("not drawn again: {}", hints::message(&error));
+            Ok(())
+        }
+        drawn => drawn,
+    }
 }
 
 /// Fails where best epochs' weights were lost: all else is printed and written by now.
@@ -260,7 +280,7 @@ fn resumed(folder: PathBuf, from: Start) -> Result<(RunFolder, Recipe)> {
             "this is a comparison, not a single run",
             format!(
                 "go on with: smallvit compare --resume {}",
-                folder.0.display()
+                options::quoted(&folder.0)
             ),
         ));
     }
@@ -348,6 +368,18 @@ impl Job<'_> {
             );
         }
         let result = run::train(&run, &mut [&mut table, &mut events, &mut progress]);
+        if let Err(Error::Io { source, .. }) = &result
+            && matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            )
+            && folder.last().exists()
+        {
+            note!(
+                "{name}: once there is room, go on with: {}",
+                self.resume_command()
+            );
+        }
         let result = result.map_err(|error| with_flags(error, folder))?;
         Ok((result, checkpoint::history(folder)))
     }

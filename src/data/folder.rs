@@ -386,7 +386,8 @@ fn split(
         let listing = list_deep(&class_folder)?;
         if listing.pictures.is_empty() && train {
             let problem = "there is no picture of this class";
-            return Err(Error::data(class_folder.display(), problem, LAYOUT));
+            let remedy = "put pictures into it, or take the folder away";
+            return Err(Error::data(class_folder.display(), problem, remedy));
         }
         skipped.extend(listing.unread.into_iter().map(|path| Skipped {
             path,

@@ -279,7 +279,11 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
     // What decoders keep beside the picture, and a turned or cut copy of it, take as much again; a grey
     // one, too, becomes RGB, or with an alpha channel RGBA.
     let (width, height) = decoder.dimensions();
-    let channels = if decoder.color_type().has_alpha() { 4 } else { 3 };
+    let channels = if decoder.color_type().has_alpha() {
+        4
+    } else {
+        3
+    };
     let as_rgb = channels * u64::from(width) * u64::from(height);
     let _room = DECODED.take(2 * decoder.total_bytes().max(as_rgb));
     let words = |error: ImageError| error.to_string().trim_end().to_owned();
@@ -439,8 +443,8 @@ fn resized(image: &RgbImage, window: Window, width: u32, height: u32) -> RgbImag
     // means of its blocks come first. No pixel is copied before.
     let blocks = |from: u32, to: u32| from / (from / to / FINE).max(1);
     let (columns, rows) = (blocks(window.width, width), blocks(window.height, height));
-    let is_whole = (window.left, window.top) == (0, 0)
-        && (window.width, window.height) == image.dimensions();
+    let is_whole =
+        (window.left, window.top) == (0, 0) && (window.width, window.height) == image.dimensions();
     let image = match (columns, rows) == (window.width, window.height) {
         true if is_whole => Cow::Borrowed(image),
         true => Cow::Owned(cut(image, window)),
@@ -616,7 +620,7 @@ mod tests {
     #[test]
     fn of_pictures_that_move_the_first_is_read() {
         use image::codecs::gif::GifEncoder;
-        use image::{Frame, RgbaImage, Rgba};
+        use image::{Frame, Rgba, RgbaImage};
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("moving.gif");
         let frame = |red| Frame::new(RgbaImage::from_pixel(6, 6, Rgba([red, 0, 0, 255])));

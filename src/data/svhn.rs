@@ -75,6 +75,17 @@ fn need(folder: &Path, name: &str) -> Result<std::path::PathBuf> {
 }
 
 fn read_split(path: &Path) -> Result<Split> {
+    /// Longer than the longest of the set's own files, `extra`.
+    const LONGEST: u64 = 2_000_000_000;
+    let length = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if length > LONGEST {
+        let problem = format!("it has {length} bytes, and at most {LONGEST} are read");
+        return Err(Error::data(
+            path.display(),
+            problem,
+            "the set's own files are smaller: fetch it again",
+        ));
+    }
     let [images, labels] = arrays(path, ["X", "y"])?;
     let mut numbers = labels.labels()?;
     for (row, label) in numbers.iter_mut().enumerate() {

@@ -4,6 +4,7 @@
 //! the recipe averages weights, `average`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -359,7 +360,14 @@ fn save_last(state: &TrainState, weights: &Weights, origin: Origin) -> Result<()
     let folder = origin.folder;
     let (last, next) = (folder.last(), folder.next());
     if origin.recipe.train.keep < 2 || !last.exists() {
-        return write_state(state, weights, origin, &last);
+        write_state(state, weights, origin, &last)?;
+        // Of a run that was killed between the two renamings below.
+        return match fs::remove_file(&next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(Error::io("remove", &next)(error))
+            }
+            _ => Ok(()),
+        };
     }
     // All that can fail for want of room comes first. A kill between the two renamings leaves the
     // new one under its other name.

@@ -4,8 +4,12 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::atomic;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
+
+const LOCK: &str = ".lock";
+const CHECKPOINTS: &str = "checkpoints";
 
 /// The files of one model's run.
 #[derive(Clone, Debug)]
@@ -34,7 +38,7 @@ impl RunFolder {
 
     /// The folder of [`last`](Self::last) and [`best`](Self::best).
     pub fn checkpoints(&self) -> PathBuf {
-        self.0.join("checkpoints")
+        self.0.join(CHECKPOINTS)
     }
 
     /// The state after the last checkpoint.
@@ -58,6 +62,21 @@ impl RunFolder {
         self.checkpoints().join("next.safetensors")
     }
 
+    /// Whether there is nothing in the folder, or no folder, or nothing but what a run leaves that is
+    /// killed before it has written a file.
+    pub fn is_unused(&self) -> bool {
+        let inside = |folder: &Path, allowed: &[&str]| {
+            let Ok(entries) = fs::read_dir(folder) else {
+                return true;
+            };
+            entries.flatten().all(|entry| {
+                let name = entry.file_name();
+                atomic::is_temporary(&name) || allowed.iter().any(|&allowed| name == allowed)
+            })
+        };
+        inside(&self.0, &[LOCK, CHECKPOINTS]) && inside(&self.checkpoints(), &[LOCK])
+    }
+
     /// Gives a checkpoint another name, where it is in nobody's way and not lost.
     pub fn set_aside(&self, checkpoint: &Path) -> Result<()> {
         let name = |number: u32| checkpoint.with_extension(format!("aside-{number}.safetensors"));
@@ -77,7 +96,7 @@ impl RunFolder {
     /// # Errors
     /// [`Error::Model`] while another process has it; [`Error::Io`] where nothing can be written.
     pub fn lock(&self) -> Result<Lock> {
-        Lock::take(&self.0.join(".lock"), |holder| {
+        Lock::take(&self.0.join(LOCK), |holder| {
             let holder = match holder {
                 Some(number) => format!("process {number}"),
                 None => "another process".into(),
@@ -96,6 +115,23 @@ mod tests {
     use std::process;
 
     use super::*;
+
+    #[test]
+    fn what_a_run_leaves_that_had_not_begun_is_no_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder(dir.path().join("run"));
+        assert!(folder.is_unused());
+        fs::create_dir_all(folder.checkpoints()).unwrap();
+        drop(folder.lock().unwrap());
+        let left = folder.checkpoints().join(".smallvit-a1.tmp");
+        fs::write(&left, "half").unwrap();
+        assert!(folder.is_unused());
+        fs::write(folder.last(), "").unwrap();
+        assert!(!folder.is_unused());
+        fs::remove_file(folder.last()).unwrap();
+        fs::write(folder.0.join("notes.txt"), "").unwrap();
+        assert!(!folder.is_unused());
+    }
 
     #[test]
     fn a_folder_has_one_writer_at_a_time() {

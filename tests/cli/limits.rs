@@ -109,9 +109,6 @@ fn bench_refuses_what_would_find_no_room() {
             "--input: 1224 images of 65536×65536",
         ),
         (&["--batch", "1000000"], "4000200 images of 32×32"),
-        (&["--steps", "0"], "a whole number from 1 to 65536"),
-        (&["--steps", "1000000"], "a whole number from 1 to 65536"),
-        (&["--classes", "1"], "a whole number from 2 to 65536"),
         (
             &["--classes", "65536", "--set", "model.head=[65536]"],
             "model.head: the model would have",
@@ -132,6 +129,17 @@ fn bench_refuses_what_would_find_no_room() {
         ),
     ] {
         let message = refuses(&smallvit(dir.path(), &[&["bench"], arguments].concat()), 2);
+        assert!(message.contains(problem), "{message}");
+    }
+    for (arguments, problem) in [
+        (["--steps", "0"], "a whole number from 1 to 65536"),
+        (["--steps", "1e6"], "a whole number from 1 to 65536"),
+        (["--classes", "1"], "a whole number from 2 to 65536"),
+        (["--batch", "-1"], "a whole number from 1 to 1048576"),
+    ] {
+        let output = run(smallvit(dir.path(), &[&["bench"], &arguments[..]].concat()));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(problem), "{message}");
     }
     let one = [
@@ -159,6 +167,15 @@ fn bench_refuses_what_would_find_no_room() {
             "{number}: {told}"
         );
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn training_is_refused_where_its_address_space_is_too_small() {
+    let dir = TempDir::new().unwrap();
+    let train = ["train", "--recipe", "keras-2022", "--data", "sign-digits"];
+    let message = fails(within(1200, &smallvit(dir.path(), &train)), 2);
+    assert!(message.contains("MB of memory"), "{message}");
 }
 
 #[cfg(unix)]

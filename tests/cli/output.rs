@@ -505,10 +505,40 @@ fn classes_are_matched_by_name_and_accuracies_carry_their_error() {
 }
 
 #[test]
+fn a_picture_without_a_name_takes_no_other_file_s_place() {
+    let dir = TempDir::new().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("schedule.png"), "mine").unwrap();
+    let show = ["show", "schedule", "--steps-per-epoch", "3"];
+    for expected in ["schedule-2.png", "schedule-3.png"] {
+        let text = succeeds(smallvit(dir.path(), &show));
+        assert!(text.contains(expected), "{text}");
+        assert!(fs::read(path(expected)).unwrap().starts_with(b"\x89PNG"));
+    }
+    assert_eq!(fs::read(path("schedule.png")).unwrap(), b"mine");
+    // A name that was given is meant.
+    succeeds(smallvit(
+        dir.path(),
+        &[&show[..], &["-o", "schedule.png"]].concat(),
+    ));
+    assert!(
+        fs::read(path("schedule.png"))
+            .unwrap()
+            .starts_with(b"\x89PNG")
+    );
+}
+
+#[test]
 fn licences_are_printed_whole() {
     let dir = TempDir::new().unwrap();
     let text = succeeds(smallvit(dir.path(), &["licences"]));
-    for part in ["MIT License", "Apache License", "DejaVu", "burn-core", "signal-hook"] {
+    for part in [
+        "MIT License",
+        "Apache License",
+        "DejaVu",
+        "burn-core",
+        "signal-hook",
+    ] {
         assert!(text.contains(part), "{part}");
     }
 }

@@ -425,6 +425,56 @@ fn a_finished_run_keeps_its_result_whatever_becomes_of_its_checkpoints() {
     assert!(notes.contains("no curves are drawn"), "{notes}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_finished_run_is_shown_where_nothing_can_be_drawn() {
+    let dir = TempDir::new().unwrap();
+    let run = finished(dir.path());
+    let table = succeeds(smallvit(dir.path(), &["train", "--resume", "run"]));
+    let curves = fs::read(run.join("curves.png")).unwrap();
+    let program = smallvit(dir.path(), &["train", "--resume", "run"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -f 0; exec \"$0\" \"$@\""]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(dir.path()).stdin(Stdio::null());
+    let output = super::run(shell);
+    let notes = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{notes}");
+    assert!(notes.contains("not drawn again"), "{notes}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), table);
+    assert_eq!(fs::read(run.join("curves.png")).unwrap(), curves);
+}
+
+#[test]
+fn a_run_that_was_killed_before_it_began_is_no_run() {
+    let dir = TempDir::new().unwrap();
+    let checkpoints = dir.path().join("run/checkpoints");
+    fs::create_dir_all(&checkpoints).unwrap();
+    for left in ["run/.lock", "run/.smallvit-abc123.tmp"] {
+        fs::write(dir.path().join(left), "12345").unwrap();
+    }
+    let run = finished(dir.path());
+    assert!(run.join("result.json").exists());
+    assert!(temporaries(&run).is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_may_not_grow_is_an_error_and_leaves_nothing_half_written() {
+    let dir = TempDir::new().unwrap();
+    let program = tiny(dir.path(), &["train", "--quiet", "--out", "run"]);
+    let mut shell = Command::new("sh");
+    // 20 blocks of 512 bytes, or of 1,024: a checkpoint is larger.
+    shell.args(["-c", "ulimit -f 20; exec \"$0\" \"$@\""]);
+    shell.arg(program.get_program()).args(program.get_args());
+    shell.current_dir(dir.path()).stdin(Stdio::null());
+    let message = fails(shell, 1);
+    assert!(message.contains("too large"), "{message}");
+    let run = dir.path().join("run");
+    assert!(temporaries(&run).is_empty());
+    assert!(!run.join("checkpoints/last.safetensors").exists());
+}
+
 #[test]
 fn a_comparison_that_was_refused_can_begin_in_the_same_folder() {
     let dir = TempDir::new().unwrap();
