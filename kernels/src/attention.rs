@@ -1,8 +1,10 @@
 //! The heart of attention: softmax(scale · q · kᵀ) · v in each head, between the projections.
 
 use crate::dropout::Rate;
-use crate::math::{dot, exp, max, replace_and_sum};
+use crate::math::{dot, exp_negative, max, replace_and_sum};
 use crate::matrix::{Matrix, MatrixMut, Precision};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::avx512;
 use crate::simd::dispatched;
 
 /// A learned bias by relative position: tokens that lie alike in the grid, seen from one another,
@@ -53,9 +55,12 @@ impl Position {
         }
     }
 
-    /// Adds to a head's table what comes back from its scores.
-    fn add_back(&self, d_scores: &[f32], tokens: usize, d_table: &mut [f32]) {
-        for (query, row) in d_scores.chunks_exact(tokens).skip(self.before).enumerate() {
+    /// Adds to a head's table what comes back from rows of its scores, those from token number `first` on.
+    fn add_back(&self, d_scores: &[f32], tokens: usize, first: usize, d_table: &mut [f32]) {
+        for (number, row) in d_scores.chunks_exact(tokens).enumerate() {
+            let Some(query) = (first + number).checked_sub(self.before) else {
+                continue;
+            };
             self.runs(query, |keys, place| {
                 let biases = d_table[..=place].iter_mut().rev();
                 for (bias, score) in biases.zip(&row[keys]) {
@@ -65,6 +70,12 @@ impl Position {
         }
     }
 }
+
+/// Rows of scores that go through softmax, dropout and both products together: few enough to stay in
+/// the first-level cache.
+const FORWARD_ROWS: usize = 24;
+/// The same on the way back, where keys' and values' gradients are read and written for each block.
+const BACKWARD_ROWS: usize = 48;
 
 /// What an attention does.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +109,8 @@ impl Attention {
 
     /// Room that the passes need beside their arguments.
     pub fn scratch(&self) -> usize {
-        2 * self.square()
+        let rows = FORWARD_ROWS.max(2 * BACKWARD_ROWS);
+        self.tokens * rows.min(2 * self.tokens)
     }
 
     /// Query (0), key (1) or value (2) of a head in `[token, (q, k, v), head, key]`.
@@ -129,18 +141,23 @@ impl Attention {
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
-        let (square, inner) = (self.square(), self.inner());
-        let (dropped, _) = scratch.split_at_mut(square);
+        let (all, square, inner) = (self.tokens, self.square(), self.inner());
         let heads = probabilities.chunks_exact_mut(square);
         for (head, probabilities) in heads.enumerate() {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            MatrixMut::new(probabilities, self.tokens, self.tokens).set(scale[head], q, &k_t);
-            self.add_position(position, head, probabilities, 0);
-            let probabilities = self.softmax(probabilities, head, key, dropped);
-            let probabilities = Matrix::new(probabilities, self.tokens, self.tokens);
-            let out = &mut out[head * self.key_dim..];
-            MatrixMut::strided(out, self.tokens, self.key_dim, inner).set(1.0, probabilities, &v);
+            let blocks = probabilities.chunks_mut(FORWARD_ROWS * all);
+            for (number, probabilities) in blocks.enumerate() {
+                let (first, rows) = (number * FORWARD_ROWS, probabilities.len() / all);
+                let q = q.from_row(first, rows);
+                MatrixMut::new(probabilities, rows, all).set(scale[head], q, &k_t);
+                self.add_position(position, head, probabilities, first);
+                softmax(probabilities, all, self.mask_diagonal.then_some(first));
+                let dropped = self.drop(probabilities, head, first, key, scratch);
+                let out = &mut out[first * inner + head * self.key_dim..];
+                let out = MatrixMut::strided(out, rows, self.key_dim, inner);
+                out.set(1.0, Matrix::new(dropped, rows, all), &v);
+            }
         }
     }
 
@@ -156,18 +173,20 @@ impl Attention {
         scratch: &mut [f32],
     ) {
         let (inner, all) = (self.inner(), self.tokens);
-        let tokens = out.len() / inner;
-        let scores = &mut scratch[..tokens * all];
+        let end = first + out.len() / inner;
         for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            let q = q.from_row(first, tokens);
-            MatrixMut::new(scores, tokens, all).set(scale[head], q, &k_t);
-            self.add_position(position, head, scores, first);
-            softmax(scores, all, self.mask_diagonal.then_some(first));
-            let probabilities = Matrix::new(scores, tokens, all);
-            let out = &mut out[head * self.key_dim..];
-            MatrixMut::strided(out, tokens, self.key_dim, inner).set(1.0, probabilities, &v);
+            for (number, first) in (first..end).step_by(FORWARD_ROWS).enumerate() {
+                let rows = FORWARD_ROWS.min(end - first);
+                let scores = &mut scratch[..rows * all];
+                MatrixMut::new(scores, rows, all).set(scale[head], q.from_row(first, rows), &k_t);
+                self.add_position(position, head, scores, first);
+                softmax(scores, all, self.mask_diagonal.then_some(first));
+                let probabilities = Matrix::new(scores, rows, all);
+                let out = &mut out[number * FORWARD_ROWS * inner + head * self.key_dim..];
+                MatrixMut::strided(out, rows, self.key_dim, inner).set(1.0, probabilities, &v);
+            }
         }
     }
 
@@ -179,31 +198,22 @@ impl Attention {
         }
     }
 
-    /// Scores → probabilities; returns them after dropout, which needs `dropped` for room.
-    fn softmax<'a>(
-        &self,
-        scores: &'a mut [f32],
-        head: usize,
-        key: Option<u64>,
-        dropped: &'a mut [f32],
-    ) -> &'a [f32] {
-        softmax(scores, self.tokens, self.mask_diagonal.then_some(0));
-        self.drop(scores, head, key, dropped)
-    }
-
-    /// A head's probabilities after dropout.
+    /// A head's probabilities, those from token number `first` on, after dropout, which needs room for
+    /// them.
     fn drop<'a>(
         &self,
         probabilities: &'a [f32],
         head: usize,
+        first: usize,
         key: Option<u64>,
-        dropped: &'a mut [f32],
+        room: &'a mut [f32],
     ) -> &'a [f32] {
         let Some(key) = key.filter(|_| !self.dropout.is_zero()) else {
             return probabilities;
         };
-        self.dropout
-            .apply(key, head * self.square(), probabilities, dropped);
+        let dropped = &mut room[..probabilities.len()];
+        let element = head * self.square() + first * self.tokens;
+        self.dropout.apply(key, element, probabilities, dropped);
         dropped
     }
 
@@ -223,28 +233,46 @@ impl Attention {
         scratch: &mut [f32],
     ) {
         let (tokens, square, inner) = (self.tokens, self.square(), self.inner());
-        let (dropped, scratch) = scratch.split_at_mut(square);
-        let d_scores = &mut scratch[..square];
+        let block = BACKWARD_ROWS.min(tokens) * tokens;
+        let (room, scratch) = scratch.split_at_mut(block);
+        let d_scores = &mut scratch[..block];
         for (head, probabilities) in probabilities.chunks_exact(square).enumerate() {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let d_out = &d_out[head * self.key_dim..];
             let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
-            let dropped = self.drop(probabilities, head, key, dropped);
-            let dropped_matrix = Matrix::new(dropped, tokens, tokens);
-            let operand = |matrix| self.precision.operand(matrix);
-            self.view_mut(d_qkv, 2, head)
-                .set(1.0, dropped_matrix.t(), &operand(d_out));
-            MatrixMut::new(d_scores, tokens, tokens).set(1.0, d_out, &operand(v.t()));
-            softmax_backward(probabilities, dropped, d_scores, tokens);
-            if let (Some(position), Some(table)) = (self.position, &mut d_position) {
-                let table = &mut table[head * position.offsets()..][..position.offsets()];
-                position.add_back(d_scores, tokens, table);
+            let (k, v_t) = (self.precision.operand(k), self.precision.operand(v.t()));
+            let blocks = probabilities.chunks(block);
+            for (number, probabilities) in blocks.enumerate() {
+                let (first, rows) = (number * BACKWARD_ROWS, probabilities.len() / tokens);
+                let d_scores = &mut d_scores[..probabilities.len()];
+                let (q, d_out) = (q.from_row(first, rows), d_out.from_row(first, rows));
+                let dropped = self.drop(probabilities, head, first, key, room);
+                MatrixMut::new(d_scores, rows, tokens).set(1.0, d_out, &v_t);
+                softmax_backward(probabilities, dropped, d_scores, tokens);
+                if let (Some(position), Some(table)) = (self.position, &mut d_position) {
+                    let table = &mut table[head * position.offsets()..][..position.offsets()];
+                    position.add_back(d_scores, tokens, first, table);
+                }
+                let dropped = Matrix::new(dropped, rows, tokens);
+                let d_scores = Matrix::new(d_scores, rows, tokens);
+                let (d_k, d_v) = (1, 2);
+                for (which, left, scale, right) in [
+                    (d_v, dropped, 1.0, self.precision.once(d_out)),
+                    (d_k, d_scores, scale[head], self.precision.once(q)),
+                ] {
+                    let to = self.view_mut(d_qkv, which, head);
+                    match first {
+                        0 => to.set(scale, left.t(), &right),
+                        _ => to.add(scale, left.t(), &right),
+                    }
+                }
+                let to = &mut d_qkv[first * 3 * inner + head * self.key_dim..];
+                MatrixMut::strided(to, rows, self.key_dim, 3 * inner).set(
+                    scale[head],
+                    d_scores,
+                    &k,
+                );
             }
-            let d_scores = Matrix::new(d_scores, tokens, tokens);
-            self.view_mut(d_qkv, 0, head)
-                .set(scale[head], d_scores, &operand(k));
-            self.view_mut(d_qkv, 1, head)
-                .set(scale[head], d_scores.t(), &operand(q));
             // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale. (A factor of
             // exactly 0, which no draw or step of training meets, stays as it is.)
             let first = head * self.key_dim;
@@ -264,20 +292,116 @@ impl Attention {
     }
 }
 
+/// Rows of scores → rows of probabilities. With `masked`, the first row's token, no token attends to
+/// itself.
+fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::available() {
+        // SAFETY: the processor has just been found to have what the function is compiled for.
+        return unsafe { vectors::softmax(scores, tokens, masked) };
+    }
+    softmax_by_loops(scores, tokens, masked);
+}
+
 dispatched! {
-    /// Rows of scores → rows of probabilities. With `masked`, the first row's token, no token
-    /// attends to itself.
-    fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
+    fn softmax_by_loops(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
         for (number, row) in scores.chunks_exact_mut(tokens).enumerate() {
             if let Some(first) = masked {
                 row[first + number] = f32::NEG_INFINITY;
             }
             let most = max(row);
-            let scale = 1.0 / replace_and_sum(row, |score| exp(score - most));
+            let scale = 1.0 / replace_and_sum(row, |score| exp_negative(score - most));
             for score in row.iter_mut() {
                 *score *= scale;
             }
         }
+    }
+}
+
+/// The loops above for AVX-512, which a compiler makes half as fast.
+#[cfg(target_arch = "x86_64")]
+mod vectors {
+    use std::arch::x86_64::*;
+    use std::f32::consts::LOG2_E;
+
+    use crate::math::{LN2_HIGH, LN2_LOW, ROUND, SERIES, SMALLEST};
+    use crate::simd::avx512::{lanes, load, load_some, store, store_some, sum};
+
+    /// Rows that go through each of the three passes before the next: what one row waits for (its
+    /// maximum, its sum) is so done beside the others'.
+    const TOGETHER: usize = 16;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
+        let nothing = _mm512_set1_ps(f32::NEG_INFINITY);
+        for (block, scores) in scores.chunks_mut(TOGETHER * tokens).enumerate() {
+            if let Some(first) = masked {
+                let first = first + block * TOGETHER;
+                for (number, row) in scores.chunks_exact_mut(tokens).enumerate() {
+                    row[first + number] = f32::NEG_INFINITY;
+                }
+            }
+            let mut of_rows = [0.0f32; TOGETHER];
+            for (row, of_row) in scores.chunks_exact(tokens).zip(&mut of_rows) {
+                let (chunks, rest) = row.as_chunks::<16>();
+                let mut most = load_some(rest, nothing);
+                for chunk in chunks {
+                    // The second where either is no number, as `math::max`.
+                    most = _mm512_max_ps(load(chunk), most);
+                }
+                *of_row = _mm512_reduce_max_ps(most);
+            }
+            for (row, of_row) in scores.chunks_exact_mut(tokens).zip(&mut of_rows) {
+                let most = _mm512_set1_ps(*of_row);
+                let (chunks, rest) = row.as_chunks_mut::<16>();
+                let mut sums = _mm512_setzero_ps();
+                for chunk in chunks {
+                    let value = exp_negative(_mm512_sub_ps(load(chunk), most));
+                    sums = _mm512_add_ps(sums, value);
+                    store(chunk, value);
+                }
+                if !rest.is_empty() {
+                    let value = exp_negative(_mm512_sub_ps(load_some(rest, nothing), most));
+                    sums = _mm512_mask_add_ps(sums, lanes(rest), sums, value);
+                    store_some(rest, value);
+                }
+                *of_row = 1.0 / sum(sums);
+            }
+            for (row, of_row) in scores.chunks_exact_mut(tokens).zip(of_rows) {
+                let scale = _mm512_set1_ps(of_row);
+                let (chunks, rest) = row.as_chunks_mut::<16>();
+                for chunk in chunks {
+                    store(chunk, _mm512_mul_ps(load(chunk), scale));
+                }
+                let value = _mm512_mul_ps(load_some(rest, nothing), scale);
+                store_some(rest, value);
+            }
+        }
+    }
+
+    /// `math::exp_negative` of sixteen numbers.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn exp_negative(x: __m512) -> __m512 {
+        let [smallest, round] = [SMALLEST, ROUND].map(|x| _mm512_set1_ps(x));
+        // The second where x is no number.
+        let clamped = _mm512_max_ps(smallest, x);
+        let shifted = _mm512_fmadd_ps(clamped, _mm512_set1_ps(LOG2_E), round);
+        let n = _mm512_sub_ps(shifted, round);
+        let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_HIGH), clamped);
+        let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-LN2_LOW), r);
+        let mut p = _mm512_set1_ps(SERIES[0]);
+        for term in &SERIES[1..] {
+            p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(*term));
+        }
+        let one = _mm512_set1_ps(1.0);
+        p = _mm512_fmadd_ps(p, r, one);
+        p = _mm512_fmadd_ps(p, r, one);
+        let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
+        let value = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), power));
+        // Also kept where x is no number.
+        let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, smallest);
+        _mm512_maskz_mov_ps(kept, value)
     }
 }
 
@@ -301,5 +425,32 @@ dispatched! {
         for (a, b) in a.chunks(stride).zip(b.chunks(stride)) {
             total[0] += dot(&a[..width], &b[..width]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_has_the_same_bits_by_vectors_and_by_loops() {
+        for tokens in [1, 2, 5, 15, 16, 17, 31, 64, 65, 144, 197] {
+            let rows = 37.min(tokens);
+            let score = |i: usize| ((i * 7919) % 1009) as f32 / 7.0 - 60.0;
+            let scores: Vec<f32> = (0..rows * tokens).map(score).collect();
+            for masked in [None, (tokens > 1).then_some(tokens - rows)] {
+                let (mut found, mut expected) = (scores.clone(), scores.clone());
+                softmax(&mut found, tokens, masked);
+                softmax_by_loops(&mut expected, tokens, masked);
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&found), bits(&expected), "{tokens} {masked:?}");
+                for row in found.chunks(tokens) {
+                    assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                }
+            }
+        }
+        let mut lost = [0.0, f32::NAN, 1.0];
+        softmax(&mut lost, 3, None);
+        assert!(lost.iter().any(|p| p.is_nan()), "{lost:?}");
     }
 }

@@ -8,9 +8,8 @@
 //! results are the same, bit for bit, as long as no product or sum falls below 1.2e-38, where the
 //! instruction has 0.
 
-use std::cell::RefCell;
-
-use crate::matrix::Matrix;
+use crate::matrix::{Matrix, Start};
+use crate::room::{give_back, room};
 use crate::simd::dispatched;
 
 /// Columns that the words of a right operand are grouped by: two of the widest vectors.
@@ -58,16 +57,19 @@ impl Packed {
         }
     }
 
-    /// `c`, rows `stride` apart, becomes keep · c + scale · left · self, where keep is 0 or 1.
-    pub fn multiply(&self, left: Matrix, keep: bool, scale: f32, c: &mut [f32], stride: usize) {
+    /// `c`, rows `stride` apart, becomes start + scale · left · self.
+    pub fn multiply(&self, left: Matrix, start: Start, scale: f32, c: &mut [f32], stride: usize) {
         if left.rows == 0 || self.columns == 0 {
             return;
         }
         let pairs = self.rows.div_ceil(2);
         if pairs == 0 {
-            if !keep {
-                let rows = c.chunks_mut(stride).take(left.rows);
-                rows.for_each(|row| row[..self.columns].fill(0.0));
+            for c in c.chunks_mut(stride).take(left.rows) {
+                match start {
+                    Start::Zero => c[..self.columns].fill(0.0),
+                    Start::Itself => {}
+                    Start::Row(row) => c[..self.columns].copy_from_slice(&row[..self.columns]),
+                }
             }
             return;
         }
@@ -112,7 +114,14 @@ impl Packed {
                         }
                     }
                     let c = &mut c[(first + row) * stride + panel * PANEL..];
-                    put(sums, columns, keep, scale, c, stride);
+                    put(
+                        sums,
+                        columns,
+                        start.from_column(panel * PANEL),
+                        scale,
+                        c,
+                        stride,
+                    );
                 }
             }
         }
@@ -131,14 +140,19 @@ dispatched! {
     fn put(
         sums: &[[f32; PANEL]],
         columns: usize,
-        keep: bool,
+        start: Start,
         scale: f32,
         c: &mut [f32],
         stride: usize,
     ) {
         for (sums, c) in sums.iter().zip(c.chunks_mut(stride)) {
-            for (c, sum) in c[..columns].iter_mut().zip(sums) {
-                *c = if keep { *c } else { 0.0 } + scale * sum;
+            let c = c[..columns].iter_mut().zip(sums);
+            match start {
+                Start::Zero => c.for_each(|(c, sum)| *c = 0.0 + scale * sum),
+                Start::Itself => c.for_each(|(c, sum)| *c += scale * sum),
+                Start::Row(row) => c
+                    .zip(row)
+                    .for_each(|((c, sum), row)| *c = row + scale * sum),
             }
         }
     }
@@ -153,7 +167,7 @@ struct Strides {
 
 /// The two numbers in a word.
 #[inline(always)]
-fn halves(word: u32) -> [f32; 2] {
+pub(crate) fn halves(word: u32) -> [f32; 2] {
     [word << 16, word & 0xffff_0000].map(f32::from_bits)
 }
 
@@ -351,7 +365,7 @@ fn round(x: f32) -> u32 {
 }
 
 #[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
+pub(crate) fn pair(first: f32, second: f32) -> u32 {
     round(first) >> 16 | round(second)
 }
 
@@ -447,30 +461,6 @@ fn pack_across(data: &[f32], next: Option<usize>, words: &mut [u32]) {
             *word = pair(*first, 0.0);
         }
     }
-}
-
-thread_local! {
-    /// Buffers that were given back: fresh pages cost more than the numbers in them.
-    static ROOM: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A buffer of so many words or more, with anything in it.
-fn room(length: usize) -> Vec<u32> {
-    let mut words = ROOM.with_borrow_mut(|room| room.pop()).unwrap_or_default();
-    if words.len() < length {
-        words.resize(length, 0);
-    }
-    words
-}
-
-fn give_back(words: Vec<u32>) {
-    /// More than any kernel holds at once.
-    const MOST: usize = 8;
-    ROOM.with_borrow_mut(|room| {
-        if room.len() < MOST {
-            room.push(words);
-        }
-    });
 }
 
 #[cfg(test)]

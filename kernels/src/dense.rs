@@ -30,7 +30,7 @@ pub fn forward(
         let count = ROWS.min(input - from);
         let x = Matrix::strided(&x[from..], rows, count, input);
         let kernel = Matrix::strided(&kernel[from * output + first..], count, columns, output);
-        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.operand(kernel));
+        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.once(kernel));
     }
 }
 

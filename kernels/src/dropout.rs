@@ -64,6 +64,28 @@ impl Rate {
         mask
     }
 
+    /// Masks, or values times their masks, from a multiple of four elements on, by AVX-512 where the
+    /// processor has it; returns whether it has.
+    #[inline(always)]
+    fn by_vectors(
+        self,
+        key: u64,
+        counter: u64,
+        values: Option<&[[f32; CHUNK]]>,
+        to: &mut [[f32; CHUNK]],
+    ) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if let Ok(threshold) = u16::try_from(self.threshold)
+            && crate::simd::avx512::available()
+        {
+            // SAFETY: the processor has just been found to have what the function is compiled for.
+            unsafe { vectors::chunks(threshold, self.keep, key, counter, values, to) };
+            return true;
+        }
+        let _ = (key, counter, values, to);
+        false
+    }
+
     /// The mask of an element by its number.
     #[inline(always)]
     fn single(self, key: u64, element: usize) -> f32 {
@@ -92,9 +114,13 @@ dispatched! {
         }
         let mut element = first + lead.len();
         let (chunks, rest) = mask.as_chunks_mut::<CHUNK>();
-        for mask in chunks {
-            *mask = rate.chunk(key, element as u64 / 4);
-            element += CHUNK;
+        if rate.by_vectors(key, element as u64 / 4, None, chunks) {
+            element += CHUNK * chunks.len();
+        } else {
+            for mask in chunks {
+                *mask = rate.chunk(key, element as u64 / 4);
+                element += CHUNK;
+            }
         }
         for (element, mask) in (element..).zip(rest) {
             *mask = rate.single(key, element);
@@ -113,12 +139,16 @@ dispatched! {
         let mut element = first + lead.len();
         let (chunks, rest) = dropped.as_chunks_mut::<CHUNK>();
         let (value_chunks, value_rest) = values.as_chunks::<CHUNK>();
-        for (dropped, values) in chunks.iter_mut().zip(value_chunks) {
-            let mask = rate.chunk(key, element as u64 / 4);
-            for i in 0..CHUNK {
-                dropped[i] = values[i] * mask[i];
+        if rate.by_vectors(key, element as u64 / 4, Some(value_chunks), chunks) {
+            element += CHUNK * chunks.len();
+        } else {
+            for (dropped, values) in chunks.iter_mut().zip(value_chunks) {
+                let mask = rate.chunk(key, element as u64 / 4);
+                for i in 0..CHUNK {
+                    dropped[i] = values[i] * mask[i];
+                }
+                element += CHUNK;
             }
-            element += CHUNK;
         }
         for ((element, dropped), value) in (element..).zip(rest).zip(value_rest) {
             *dropped = value * rate.single(key, element);
@@ -126,9 +156,99 @@ dispatched! {
     }
 }
 
+/// What [`Rate::chunk`] does, written out for AVX-512: sixteen bits of a draw are a lane.
+#[cfg(target_arch = "x86_64")]
+mod vectors {
+    use std::arch::x86_64::*;
+
+    use super::{CHUNK, GOLDEN};
+    use crate::simd::avx512::{load, store};
+
+    /// Draws in a vector, of four elements each.
+    const DRAWS: u64 = 8;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    pub fn chunks(
+        threshold: u16,
+        keep: f32,
+        key: u64,
+        counter: u64,
+        values: Option<&[[f32; CHUNK]]>,
+        to: &mut [[f32; CHUNK]],
+    ) {
+        let (threshold, keep) = (_mm512_set1_epi16(threshold as i16), _mm512_set1_ps(keep));
+        let golden = |times: u64| GOLDEN.wrapping_mul(times) as i64;
+        let lanes = _mm512_setr_epi64(
+            golden(1),
+            golden(2),
+            golden(3),
+            golden(4),
+            golden(5),
+            golden(6),
+            golden(7),
+            golden(8),
+        );
+        let first = key.wrapping_add(counter.wrapping_mul(GOLDEN)) as i64;
+        let mut state = _mm512_add_epi64(_mm512_set1_epi64(first), lanes);
+        let step = _mm512_set1_epi64(golden(DRAWS));
+        for (number, to) in to.iter_mut().enumerate() {
+            for (pair, to) in to.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+                let kept = _mm512_cmpge_epu16_mask(mixed(state), threshold);
+                state = _mm512_add_epi64(state, step);
+                for (half, to) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                    let mask = _mm512_maskz_mov_ps((kept >> (16 * half)) as __mmask16, keep);
+                    let result = match values {
+                        Some(values) => {
+                            let values = values[number].as_chunks::<16>().0;
+                            _mm512_mul_ps(load(&values[2 * pair + half]), mask)
+                        }
+                        None => mask,
+                    };
+                    store(to, result);
+                }
+            }
+        }
+    }
+
+    /// SplitMix64's output of eight states.
+    #[target_feature(enable = "avx512f,avx512dq")]
+    #[inline]
+    fn mixed(z: __m512i) -> __m512i {
+        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<30>(z));
+        let z = _mm512_mullo_epi64(z, _mm512_set1_epi64(0xbf58_476d_1ce4_e5b9_u64 as i64));
+        let z = _mm512_xor_si512(z, _mm512_srli_epi64::<27>(z));
+        let z = _mm512_mullo_epi64(z, _mm512_set1_epi64(0x94d0_49bb_1331_11eb_u64 as i64));
+        _mm512_xor_si512(z, _mm512_srli_epi64::<31>(z))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn masks_are_the_same_by_vectors_and_by_numbers() {
+        for rate in [0.0, 0.1, 0.5, 0.999_99] {
+            let rate = Rate::new(rate);
+            for first in [0, 1, 3, 4, 4225] {
+                for length in [1, 63, 64, 65, 200, 1000] {
+                    let values: Vec<f32> = (0..length).map(|i| i as f32 - 99.5).collect();
+                    let (mut mask, mut dropped) = (vec![f32::NAN; length], vec![f32::NAN; length]);
+                    rate.mask(77, first, &mut mask);
+                    rate.apply(77, first, &values, &mut dropped);
+                    for i in 0..length {
+                        let expected = rate.single(77, first + i);
+                        assert_eq!(
+                            mask[i].to_bits(),
+                            expected.to_bits(),
+                            "{first} {length} {i}"
+                        );
+                        assert_eq!(dropped[i].to_bits(), (values[i] * expected).to_bits());
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn bits_are_splitmix64() {

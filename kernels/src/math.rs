@@ -10,26 +10,38 @@ use crate::simd::dispatched;
 /// Numbers that are taken together: the widest vectors there are.
 const LANES: usize = 16;
 
+/// ln 2 in two parts, for products that are not rounded before they are added.
+pub(crate) const LN2_HIGH: f32 = std::f32::consts::LN_2;
+pub(crate) const LN2_LOW: f32 = -1.904_654_3e-9;
+/// Adding it rounds to an integer, which then stands in the lowest bits.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+/// Below it eˣ is 0 here.
+pub(crate) const SMALLEST: f32 = -87.3;
+/// 1 / 7!, 1 / 6!, … 1 / 2!
+pub(crate) const SERIES: [f32; 6] = [
+    1.984_127e-4,
+    1.388_889e-3,
+    8.333_334e-3,
+    4.166_666_6e-2,
+    1.666_666_7e-1,
+    0.5,
+];
+
 /// eˣ. Relative error below 2e-7 for x in [−87, 88]; 0 below −87.3, and above 88.7 the value there.
 ///
 /// 2ⁿ · eʳ with n = round(x / ln 2); eʳ by its series to degree 7 on |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    // ln 2 in two parts, for products that are not rounded before they are added.
-    const LN2_HIGH: f32 = std::f32::consts::LN_2;
-    const LN2_LOW: f32 = -1.904_654_3e-9;
-    // Adding it rounds to an integer, which then stands in the lowest bits.
-    const ROUND: f32 = 12_582_912.0;
-    let clamped = x.clamp(-87.3, 88.7);
+    let clamped = x.clamp(SMALLEST, 88.7);
     let shifted = clamped.mul_add(LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    let p = 1.984_127e-4f32;
-    let p = p.mul_add(r, 1.388_889e-3);
-    let p = p.mul_add(r, 8.333_334e-3);
-    let p = p.mul_add(r, 4.166_666_6e-2);
-    let p = p.mul_add(r, 1.666_666_7e-1);
-    let p = p.mul_add(r, 0.5);
+    let p = SERIES[0];
+    let p = p.mul_add(r, SERIES[1]);
+    let p = p.mul_add(r, SERIES[2]);
+    let p = p.mul_add(r, SERIES[3]);
+    let p = p.mul_add(r, SERIES[4]);
+    let p = p.mul_add(r, SERIES[5]);
     let p = p.mul_add(r, 1.0);
     let p = p.mul_add(r, 1.0);
     // n is in −126..=128; half of it at a time keeps both factors normal numbers.
@@ -37,7 +49,29 @@ pub fn exp(x: f32) -> f32 {
     let half = n >> 1;
     let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
     let value = p * power(half) * power(n - half);
-    if x < -87.3 { 0.0 } else { value }
+    if x < SMALLEST { 0.0 } else { value }
+}
+
+/// eˣ of x ≤ 0. Relative error below 2e-7 down to −87.3, and 0 below.
+///
+/// As [`exp`], but that 2ⁿ is added to the exponent: the result is always a normal number.
+#[inline(always)]
+pub fn exp_negative(x: f32) -> f32 {
+    let clamped = if x < SMALLEST { SMALLEST } else { x };
+    let shifted = clamped.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
+    let p = SERIES[0];
+    let p = p.mul_add(r, SERIES[1]);
+    let p = p.mul_add(r, SERIES[2]);
+    let p = p.mul_add(r, SERIES[3]);
+    let p = p.mul_add(r, SERIES[4]);
+    let p = p.mul_add(r, SERIES[5]);
+    let p = p.mul_add(r, 1.0);
+    let p = p.mul_add(r, 1.0);
+    // n stands in the lowest bits of `shifted`; those above it go.
+    let value = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
+    if x < SMALLEST { 0.0 } else { value }
 }
 
 /// GELU(x) = x · Φ(x) and its derivative Φ(x) + x · φ(x), where Φ is the normal distribution's
@@ -199,6 +233,19 @@ mod tests {
             let relative = (f64::from(exp(x)) / exact - 1.0).abs();
             assert!(relative < 2e-7, "{x}: {relative:e}");
         }
+        for x in numbers(87.0).filter(|&x| x <= 0.0) {
+            let exact = f64::from(x).exp();
+            let relative = (f64::from(exp_negative(x)) / exact - 1.0).abs();
+            assert!(relative < 2e-7, "{x}: {relative:e}");
+        }
+        for x in [-87.3, -87.29, -87.0] {
+            assert!((f64::from(exp_negative(x)) / f64::from(x).exp() - 1.0).abs() < 2e-7);
+        }
+        assert_eq!(exp_negative(-87.31), 0.0);
+        assert_eq!(exp_negative(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp_negative(0.0), 1.0);
+        assert_eq!(exp_negative(-0.0), 1.0);
+        assert!(exp_negative(f32::NAN).is_nan());
         assert_eq!(exp(-1e9), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);

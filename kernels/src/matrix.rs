@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::bf16;
+use crate::{bf16, float32, tiles};
 
 /// A matrix in a slice: element (r, c) lies at r · row stride + c · column stride.
 #[derive(Clone, Copy)]
@@ -66,7 +66,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// How the numbers of a product are multiplied. They are always added in float32. Its names are
-/// `f32`, `bf16` and `bf16-emulated`.
+/// `f32`, `bf16`, `bf16-emulated`, `bf16-amx` and `bf16-amx-emulated`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As they are.
@@ -76,15 +76,15 @@ pub enum Precision {
     Bf16,
     /// The same by software: slower than float32, but on any processor.
     Bf16Emulated,
+    /// Rounded to bfloat16, by the matrix unit that newer Xeons have, which adds up in another order.
+    Bf16Amx,
+    /// The same by software.
+    Bf16AmxEmulated,
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-            Self::Bf16Emulated => "bf16-emulated",
-        })
+        f.write_str(Self::NAMES[*self as usize])
     }
 }
 
@@ -92,45 +92,73 @@ impl FromStr for Precision {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let all = [Self::F32, Self::Bf16, Self::Bf16Emulated];
-        let found = all.into_iter().find(|each| each.to_string() == name);
-        found.ok_or_else(|| {
-            format!("there is no precision `{name}`; choose f32, bf16 or bf16-emulated")
+        let found = Self::NAMES.iter().position(|&own| own == name);
+        found.map(|place| Self::ALL[place]).ok_or_else(|| {
+            let names = Self::NAMES.join(", ");
+            format!("there is no precision `{name}`; the choices are {names}")
         })
     }
 }
 
 impl Precision {
+    /// The names of all of them.
+    pub const NAMES: [&str; 5] = [
+        "f32",
+        "bf16",
+        "bf16-emulated",
+        "bf16-amx",
+        "bf16-amx-emulated",
+    ];
+
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 5] = [
+        Self::F32,
+        Self::Bf16,
+        Self::Bf16Emulated,
+        Self::Bf16Amx,
+        Self::Bf16AmxEmulated,
+    ];
+
     /// Whether products have the same bits in another precision (but for numbers below 1.2e-38,
     /// where the bfloat16 instruction has 0).
     pub fn equals(self, other: Self) -> bool {
-        (self == Self::F32) == (other == Self::F32)
+        let arithmetic = |precision| match precision {
+            Self::F32 => 0,
+            Self::Bf16 | Self::Bf16Emulated => 1,
+            Self::Bf16Amx | Self::Bf16AmxEmulated => 2,
+        };
+        arithmetic(self) == arithmetic(other)
     }
 
-    /// Whether this processor can: only [`Precision::Bf16`] asks for an instruction.
+    /// Whether this processor can: only what is not emulated asks for more than float32.
     pub fn available(self) -> bool {
-        self != Self::Bf16 || bf16::available()
-    }
-
-    /// A right operand of products in this precision. Made once, it may serve many products.
-    ///
-    /// Panics where the precision is not [available](Precision::available).
-    pub fn operand(self, matrix: Matrix<'_>) -> Operand<'_> {
-        match self.pack(matrix) {
-            Some(packed) => Operand(Kind::Packed(packed)),
-            None => Operand(Kind::F32(matrix)),
+        match self {
+            Self::F32 | Self::Bf16Emulated | Self::Bf16AmxEmulated => true,
+            Self::Bf16 => bf16::available(),
+            Self::Bf16Amx => tiles::available(),
         }
     }
 
-    /// What [`Operand::packed`] takes; none where an operand is used as it lies.
-    pub(crate) fn pack(self, matrix: Matrix) -> Option<bf16::Packed> {
+    /// A right operand of products in this precision: made once, for many of them.
+    ///
+    /// Panics where the precision is not [available](Precision::available).
+    pub fn operand<'a>(self, matrix: Matrix) -> Operand<'a> {
         assert!(self.available(), "this processor multiplies no bfloat16");
-        let unit = match self {
-            Self::F32 => return None,
-            Self::Bf16 => bf16::Unit::Instruction,
-            Self::Bf16Emulated => bf16::Unit::Software,
-        };
-        Some(bf16::Packed::new(matrix, unit))
+        Operand(match self {
+            Self::F32 => Kind::F32(float32::Panels::new(matrix)),
+            Self::Bf16 => Kind::Bf16(bf16::Packed::new(matrix, bf16::Unit::Instruction)),
+            Self::Bf16Emulated => Kind::Bf16(bf16::Packed::new(matrix, bf16::Unit::Software)),
+            Self::Bf16Amx => Kind::Tiles(tiles::Packed::new(matrix, tiles::Unit::Tiles)),
+            Self::Bf16AmxEmulated => Kind::Tiles(tiles::Packed::new(matrix, tiles::Unit::Software)),
+        })
+    }
+
+    /// The same for a single product, which may take the matrix as it lies.
+    pub fn once(self, matrix: Matrix<'_>) -> Operand<'_> {
+        match self {
+            Self::F32 => Operand(Kind::Once(matrix)),
+            _ => self.operand(matrix),
+        }
     }
 }
 
@@ -138,20 +166,30 @@ impl Precision {
 pub struct Operand<'a>(Kind<'a>);
 
 enum Kind<'a> {
-    F32(Matrix<'a>),
-    Packed(bf16::Packed),
-    Shared(&'a bf16::Packed),
+    F32(float32::Panels),
+    Once(Matrix<'a>),
+    Bf16(bf16::Packed),
+    Tiles(tiles::Packed),
 }
 
-impl<'a> Operand<'a> {
-    /// A matrix as it lies, for products in float32.
-    pub(crate) fn float32(matrix: Matrix<'a>) -> Self {
-        Self(Kind::F32(matrix))
-    }
+/// What a product's result is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// Nothing.
+    Zero,
+    /// What is there already.
+    Itself,
+    /// A row, the same for all.
+    Row(&'a [f32]),
+}
 
-    /// One that was packed before, for many products.
-    pub(crate) fn packed(packed: &'a bf16::Packed) -> Self {
-        Self(Kind::Shared(packed))
+impl Start<'_> {
+    /// From this column on.
+    pub fn from_column(self, column: usize) -> Self {
+        match self {
+            Self::Row(row) => Self::Row(&row[column..]),
+            other => other,
+        }
     }
 }
 
@@ -184,55 +222,43 @@ impl<'a> MatrixMut<'a> {
 
     /// self = scale · a · b
     pub fn set(self, scale: f32, a: Matrix, b: &Operand) {
-        self.product(false, scale, a, b);
+        self.product(Start::Zero, scale, a, b);
     }
 
     /// self += scale · a · b
     pub fn add(self, scale: f32, a: Matrix, b: &Operand) {
-        self.product(true, scale, a, b);
+        self.product(Start::Itself, scale, a, b);
     }
 
-    fn product(self, keep: bool, scale: f32, a: Matrix, b: &Operand) {
+    /// Each row of self becomes `row` + that of a · b, or the latter where there is no row.
+    ///
+    /// Panics where the row is not as long as those of self.
+    pub fn set_with(self, row: Option<&[f32]>, a: Matrix, b: &Operand) {
+        let start = match row {
+            Some(row) => {
+                assert_eq!(row.len(), self.columns);
+                Start::Row(row)
+            }
+            None => Start::Zero,
+        };
+        self.product(start, 1.0, a, b);
+    }
+
+    fn product(self, start: Start, scale: f32, a: Matrix, b: &Operand) {
         let (rows, columns) = match &b.0 {
             Kind::F32(b) => (b.rows, b.columns),
-            Kind::Packed(b) => (b.rows, b.columns),
-            Kind::Shared(b) => (b.rows, b.columns),
+            Kind::Once(b) => (b.rows, b.columns),
+            Kind::Bf16(b) => (b.rows, b.columns),
+            Kind::Tiles(b) => (b.rows, b.columns),
         };
         assert_eq!((self.rows, self.columns), (a.rows, columns));
         assert_eq!(a.columns, rows);
+        let (c, stride) = (self.data, self.row_stride);
         match &b.0 {
-            Kind::F32(b) => self.float32(keep, scale, a, *b),
-            Kind::Packed(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
-            Kind::Shared(b) => b.multiply(a, keep, scale, self.data, self.row_stride),
-        }
-    }
-
-    fn float32(self, keep: bool, scale: f32, a: Matrix, b: Matrix) {
-        // SAFETY: the constructors have checked that each matrix's last element, and so each of
-        // its elements, lies in its slice; `self` is an exclusive borrow, so that neither `a` nor
-        // `b` overlaps it; `product` has checked that the shapes agree.
-        unsafe {
-            gemm::gemm(
-                self.rows,
-                self.columns,
-                a.columns,
-                self.data.as_mut_ptr(),
-                1,
-                self.row_stride as isize,
-                keep,
-                a.data.as_ptr(),
-                a.column_stride as isize,
-                a.row_stride as isize,
-                b.data.as_ptr(),
-                b.column_stride as isize,
-                b.row_stride as isize,
-                if keep { 1.0 } else { 0.0 },
-                scale,
-                false,
-                false,
-                false,
-                gemm::Parallelism::None,
-            );
+            Kind::F32(b) => b.multiply(a, start, scale, c, stride),
+            Kind::Once(b) => float32::multiply_once(a, *b, start, scale, c, stride),
+            Kind::Bf16(b) => b.multiply(a, start, scale, c, stride),
+            Kind::Tiles(b) => b.multiply(a, start, scale, c, stride),
         }
     }
 }
@@ -274,6 +300,21 @@ pub fn ceiling(precision: Precision, seconds: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn precisions_have_their_own_names() {
+        for (place, precision) in Precision::ALL.into_iter().enumerate() {
+            assert_eq!(precision as usize, place);
+            assert_eq!(precision.to_string().parse(), Ok(precision));
+        }
+        assert_eq!(Precision::Bf16AmxEmulated.to_string(), "bf16-amx-emulated");
+        assert!(
+            "bf17"
+                .parse::<Precision>()
+                .unwrap_err()
+                .contains("bf16-amx,")
+        );
+    }
 
     #[test]
     fn products_of_strided_and_transposed_views() {

@@ -45,9 +45,9 @@ pub struct RecipeOptions {
 /// How products are multiplied.
 #[derive(Args, Clone)]
 pub struct PrecisionOption {
-    /// f32, bf16 or bf16-emulated: how a training step's products are multiplied [default: f32];
-    /// short for --set train.precision=NAME. bf16 needs a processor with AVX-512 BF16;
-    /// bf16-emulated computes the same bits on any, slowly.
+    /// How a training step's products are multiplied [default: f32]; short for --set
+    /// train.precision=NAME. bf16 needs a processor with AVX-512 BF16, bf16-amx one with AMX, which is
+    /// much faster; bf16-emulated and bf16-amx-emulated compute the same bits on any, slowly.
     #[arg(long)]
     pub precision: Option<Precision>,
 }

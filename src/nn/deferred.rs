@@ -104,7 +104,7 @@ impl DeferredLayer {
         let rows = ROWS.min(input - first);
         let mut gradient = vec![0.0; rows * output];
         let x = Matrix::strided(&self.x[first..], self.images, rows, input);
-        let dy = precision.operand(Matrix::new(&self.dy, self.images, output));
+        let dy = precision.once(Matrix::new(&self.dy, self.images, output));
         MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), &dy);
         gradient
     }

@@ -20,13 +20,21 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
             "train on the device cpu, or in f32",
         );
     }
-    if !precision.available() {
-        return refuse(
-            "this processor has no instruction for bfloat16 (AVX-512 BF16)",
-            "choose f32, or bf16-emulated, which computes the same bits, slowly",
-        );
-    }
-    Ok(())
+    let (lacks, emulated) = match precision {
+        _ if precision.available() => return Ok(()),
+        Precision::Bf16Amx => (
+            "no matrix unit for bfloat16 (AMX), or the system keeps it back",
+            Precision::Bf16AmxEmulated,
+        ),
+        _ => (
+            "no instruction for bfloat16 (AVX-512 BF16)",
+            Precision::Bf16Emulated,
+        ),
+    };
+    refuse(
+        &format!("this processor has {lacks}"),
+        &format!("choose f32, or {emulated}, which computes the same bits, slowly"),
+    )
 }
 
 /// The device of this name: `cpu`, or, where the program was built for them, `gpu` (the first

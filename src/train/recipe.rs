@@ -86,7 +86,7 @@ mod precision_name {
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Precision, D::Error> {
         let name = String::deserialize(from)?;
         name.parse()
-            .map_err(|_| D::Error::unknown_variant(&name, &["f32", "bf16", "bf16-emulated"]))
+            .map_err(|_| D::Error::unknown_variant(&name, &Precision::NAMES))
     }
 }
 

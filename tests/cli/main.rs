@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use smallvit_kernels::matrix::Precision;
 use tempfile::TempDir;
 
 /// A model that trains in a second or two.
@@ -271,7 +272,7 @@ fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
         command.args(out);
         command
     };
-    for precision in ["f32", "bf16-emulated"] {
+    for precision in ["f32", "bf16-emulated", "bf16-amx-emulated"] {
         succeeds(train(precision));
         let recipe = fs::read_to_string(dir.path().join(precision).join("recipe.toml")).unwrap();
         assert!(recipe.contains(&format!("precision = \"{precision}\"")));
@@ -297,16 +298,25 @@ fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
     assert_eq!(fs::read_to_string(&recipe).unwrap(), text);
     let emulated = arrays(&dir.path().join("bf16-emulated"));
     assert!(emulated != arrays(&dir.path().join("f32")));
-    if smallvit_kernels::matrix::Precision::Bf16.available() {
-        succeeds(train("bf16"));
-        assert!(
-            emulated == arrays(&dir.path().join("bf16")),
-            "weights differ"
-        );
-    } else {
-        let message = fails(train("bf16"), 2);
-        assert!(message.contains("AVX-512 BF16"), "{message}");
-        assert!(!dir.path().join("bf16").exists());
+    let tiles = arrays(&dir.path().join("bf16-amx-emulated"));
+    // Added up in another order.
+    assert!(emulated != tiles);
+    for (precision, emulated, lacks) in [
+        (Precision::Bf16, emulated, "AVX-512 BF16"),
+        (Precision::Bf16Amx, tiles, "AMX"),
+    ] {
+        let name = precision.to_string();
+        if precision.available() {
+            succeeds(train(&name));
+            assert!(
+                emulated == arrays(&dir.path().join(&name)),
+                "{name}: weights differ"
+            );
+        } else {
+            let message = fails(train(&name), 2);
+            assert!(message.contains(lacks), "{message}");
+            assert!(!dir.path().join(&name).exists());
+        }
     }
 }
 

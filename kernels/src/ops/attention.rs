@@ -11,7 +11,7 @@ use super::residual::{scale_and_add, scale_back, scaled};
 use super::weights::Source;
 use super::{
     Direction, ImageOp, ParameterSpec, Reach, Residual, Sizes, Values, Weights, add_row, add_rows,
-    fill_rows, split, take,
+    split, take,
 };
 use crate::attention::Attention;
 use crate::matrix::{Matrix, MatrixMut};
@@ -159,12 +159,11 @@ impl AttentionResidual {
             weights.parameter(places.output_bias),
         );
         if self.residual.layer_scale {
-            fill_rows(branch, Some(bias));
-            MatrixMut::new(branch, tokens, self.dim).add(1.0, gathered, &kernel);
+            MatrixMut::new(branch, tokens, self.dim).set_with(Some(bias), gathered, kernel);
             scale_and_add(x, s, weights.parameter(places.layer_scale), branch, y);
         } else {
             add_row(y, x, s, bias);
-            MatrixMut::new(y, tokens, self.dim).add(s, gathered, &kernel);
+            MatrixMut::new(y, tokens, self.dim).add(s, gathered, kernel);
         }
     }
 
@@ -286,7 +285,7 @@ impl ImageOp for AttentionResidual {
         let (tokens, inner, dim) = (self.attention.tokens, self.attention.inner(), self.dim);
         let operand = |values, width| {
             let matrix = Matrix::new(values, tokens, width);
-            self.attention.precision.operand(matrix)
+            self.attention.precision.once(matrix)
         };
         let [qkv, probabilities, gathered, branch] =
             self.kept().map(|length| split(&mut kept, length));
@@ -314,7 +313,7 @@ impl ImageOp for AttentionResidual {
         MatrixMut::new(d_gathered, tokens, inner).set(
             1.0,
             Matrix::new(d_branch, tokens, dim),
-            &weights.kernel(OUTPUT),
+            weights.kernel(OUTPUT),
         );
         d_scales.fill(0.0);
         let position = places.position.map(|place| &mut sums[place][..]);
@@ -345,7 +344,7 @@ impl ImageOp for AttentionResidual {
         MatrixMut::new(d_normal, tokens, dim).set(
             1.0,
             Matrix::new(d_qkv, tokens, 3 * inner),
-            &weights.kernel(QKV),
+            weights.kernel(QKV),
         );
         dx.copy_from_slice(dy);
         let [d_gamma, d_beta, ..] = sums else {
@@ -375,11 +374,10 @@ impl ImageOp for AttentionResidual {
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
         let bias = self.places().qkv_bias;
-        fill_rows(qkv, bias.map(|place| weights.parameter(place)));
-        MatrixMut::new(qkv, tokens, width).add(
-            1.0,
+        MatrixMut::new(qkv, tokens, width).set_with(
+            bias.map(|place| weights.parameter(place)),
             Matrix::new(normal, tokens, self.dim),
-            &weights.kernel(QKV),
+            weights.kernel(QKV),
         );
     }
 

@@ -13,9 +13,7 @@
 use std::sync::Arc;
 
 use super::weights::Source;
-use super::{
-    Direction, ImageOp, ParameterSpec, Reach, Sizes, Values, Weights, add_rows, fill_rows, take,
-};
+use super::{Direction, ImageOp, ParameterSpec, Reach, Sizes, Values, Weights, add_rows, take};
 use crate::math::{dot, replace_and_sum, sum, sum_of};
 use crate::matrix::{Matrix, MatrixMut, Precision};
 use crate::simd::dispatched;
@@ -220,7 +218,7 @@ impl ImageOp for Embedding {
         MatrixMut::new(&mut sums[MOMENT], width, dim).add(
             1.0,
             Matrix::new(patches, tokens, width).t(),
-            &self.precision.operand(Matrix::new(dy, tokens, dim)),
+            &self.precision.once(Matrix::new(dy, tokens, dim)),
         );
         add_rows(&mut sums[TOTAL], dy);
         if dx.is_empty() {
@@ -230,7 +228,7 @@ impl ImageOp for Embedding {
         MatrixMut::new(d_patches, tokens, width).set(
             1.0,
             Matrix::new(dy, tokens, dim),
-            &weights.kernel(0),
+            weights.kernel(0),
         );
         if self.norm {
             normalise_back(patches, scales, width, d_patches);
@@ -293,11 +291,10 @@ impl ImageOp for Embedding {
         let scales = take(&mut scratch, tokens);
         let patches = take(&mut scratch, tokens * width);
         self.gather(x, first, patches, scales);
-        fill_rows(y, Some(weights.derived(FOLDED_BIAS)));
-        MatrixMut::new(y, tokens, self.dim).add(
-            1.0,
+        MatrixMut::new(y, tokens, self.dim).set_with(
+            Some(weights.derived(FOLDED_BIAS)),
             Matrix::new(patches, tokens, width),
-            &weights.kernel(0),
+            weights.kernel(0),
         );
     }
 

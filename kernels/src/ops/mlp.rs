@@ -9,8 +9,8 @@ use std::sync::Arc;
 use super::residual::{add_scaled, scale_and_add, scale_back, scaled};
 use super::weights::Source;
 use super::{
-    Direction, ImageOp, ParameterSpec, Reach, Residual, Sizes, Values, Weights, add_rows,
-    fill_rows, split, take,
+    Direction, ImageOp, ParameterSpec, Reach, Residual, Sizes, Values, Weights, add_rows, split,
+    take,
 };
 use crate::dropout::Rate;
 use crate::math::{add, gelu, multiply};
@@ -78,11 +78,10 @@ impl MlpResidual {
     /// y becomes hidden · kernel + bias.
     fn second_layer(&self, weights: &Weights, activated: &[f32], y: &mut [f32]) {
         let tokens = y.len() / self.dim;
-        fill_rows(y, Some(weights.parameter(OUTPUT_BIAS)));
-        MatrixMut::new(y, tokens, self.dim).add(
-            1.0,
+        MatrixMut::new(y, tokens, self.dim).set_with(
+            Some(weights.parameter(OUTPUT_BIAS)),
             Matrix::new(activated, tokens, self.hidden),
-            &weights.kernel(OUTPUT),
+            weights.kernel(OUTPUT),
         );
     }
 
@@ -91,11 +90,10 @@ impl MlpResidual {
         let tokens = x.len() / self.dim;
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        fill_rows(hidden, Some(weights.parameter(HIDDEN_BIAS)));
-        MatrixMut::new(hidden, tokens, self.hidden).add(
-            1.0,
+        MatrixMut::new(hidden, tokens, self.hidden).set_with(
+            Some(weights.parameter(HIDDEN_BIAS)),
             Matrix::new(normal, tokens, self.dim),
-            &weights.kernel(HIDDEN),
+            weights.kernel(HIDDEN),
         );
     }
 }
@@ -196,7 +194,7 @@ impl ImageOp for MlpResidual {
             return;
         };
         let (tokens, dim, hidden) = (self.tokens, self.dim, self.hidden);
-        let operand = |values, width| self.precision.operand(Matrix::new(values, tokens, width));
+        let operand = |values, width| self.precision.once(Matrix::new(values, tokens, width));
         let [activated, slope1, slope2, branch] =
             self.kept().map(|length| split(&mut kept, length));
         let normal = take(&mut scratch, tokens * dim);
@@ -225,7 +223,7 @@ impl ImageOp for MlpResidual {
         MatrixMut::new(d1, tokens, hidden).set(
             1.0,
             Matrix::new(d2, tokens, dim),
-            &weights.kernel(OUTPUT),
+            weights.kernel(OUTPUT),
         );
         multiply(d1, slope1);
         add_rows(&mut sums[HIDDEN_BIAS], d1);
@@ -237,7 +235,7 @@ impl ImageOp for MlpResidual {
         MatrixMut::new(d_normal, tokens, dim).set(
             1.0,
             Matrix::new(d1, tokens, hidden),
-            &weights.kernel(HIDDEN),
+            weights.kernel(HIDDEN),
         );
         dx.copy_from_slice(dy);
         let [d_gamma, d_beta, ..] = sums else {

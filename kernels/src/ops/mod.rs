@@ -208,16 +208,6 @@ fn split<'a>(rest: &mut &'a [f32], length: usize) -> &'a [f32] {
     part
 }
 
-/// Every row becomes `row`, or 0 where there is none.
-fn fill_rows(rows: &mut [f32], row: Option<&[f32]>) {
-    match row {
-        Some(row) => rows
-            .chunks_exact_mut(row.len())
-            .for_each(|target| target.copy_from_slice(row)),
-        None => rows.fill(0.0),
-    }
-}
-
 dispatched! {
     /// Every row of `target` becomes that of `rows`, plus `scale` times `row`.
     fn add_row(target: &mut [f32], rows: &[f32], scale: f32, row: &[f32]) {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::bf16::Packed;
 use crate::matrix::{Matrix, Operand, Precision};
 
 /// Whoever holds a parameter's numbers.
@@ -34,17 +33,9 @@ pub enum Direction {
 pub struct Weights {
     values: Vec<Arc<dyn Values>>,
     derived: Vec<Vec<f32>>,
-    kernels: Vec<Kernel>,
+    kernels: Vec<Operand<'static>>,
     direction: Direction,
     precision: Precision,
-}
-
-/// A right operand: where its numbers are, and how they lie.
-struct Kernel {
-    source: Source,
-    rows: usize,
-    columns: usize,
-    packed: Option<Packed>,
 }
 
 /// Whose numbers.
@@ -87,23 +78,14 @@ impl Weights {
     /// Adds a kernel, `[rows, columns]`, to be multiplied by: as it is on the way forward, its
     /// transpose on the way back. Returns its place.
     pub fn add_kernel(&mut self, source: Source, rows: usize, columns: usize) -> usize {
-        let packed = self.precision.pack(self.matrix(source, rows, columns));
-        self.kernels.push(Kernel {
-            source,
-            rows,
-            columns,
-            packed,
-        });
+        let operand = self.precision.operand(self.matrix(source, rows, columns));
+        self.kernels.push(operand);
         self.kernels.len() - 1
     }
 
     /// A kernel to multiply by.
-    pub fn kernel(&self, place: usize) -> Operand<'_> {
-        let kernel = &self.kernels[place];
-        match &kernel.packed {
-            Some(packed) => Operand::packed(packed),
-            None => Operand::float32(self.matrix(kernel.source, kernel.rows, kernel.columns)),
-        }
+    pub fn kernel(&self, place: usize) -> &Operand<'static> {
+        &self.kernels[place]
     }
 
     fn matrix(&self, source: Source, rows: usize, columns: usize) -> Matrix<'_> {
