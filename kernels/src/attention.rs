@@ -2,7 +2,7 @@
 
 use crate::dropout::Rate;
 use crate::math::{dot, exp_negative, max, replace_and_sum};
-use crate::matrix::{Matrix, MatrixMut, Precision};
+use crate::matrix::{Matrix, MatrixMut, Operand, Precision};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::avx512;
 use crate::simd::dispatched;
@@ -109,8 +109,8 @@ impl Attention {
 
     /// Room that the passes need beside their arguments.
     pub fn scratch(&self) -> usize {
-        let rows = FORWARD_ROWS.max(2 * BACKWARD_ROWS);
-        self.tokens * rows.min(2 * self.tokens)
+        let rows = |most: usize| most.min(self.tokens);
+        self.tokens * (2 * rows(FORWARD_ROWS)).max(3 * rows(BACKWARD_ROWS))
     }
 
     /// Query (0), key (1) or value (2) of a head in `[token, (q, k, v), head, key]`.
@@ -127,38 +127,58 @@ impl Attention {
     }
 
     /// One image: `qkv` is `[token, (q, k, v), head, key]`, `scale` what each head's scores are
-    /// multiplied by, `position` `[head, offset]`; `probabilities` `[head, token, token]` (before
-    /// dropout) and `out` `[token, head, key]` are written. `key` names the dropout mask, over the
-    /// elements of `probabilities`; without it nothing is dropped.
+    /// multiplied by, `position` `[head, offset]`; `out`, `[token, head, key]`, is written, and
+    /// `probabilities`, `[head, token, token]` before dropout, where they are to be kept. `key` names the
+    /// dropout mask, over the elements of `probabilities`; without it nothing is dropped.
     #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn forward(
         &self,
         qkv: &[f32],
         scale: &[f32],
         position: Option<&[f32]>,
-        probabilities: &mut [f32],
+        mut probabilities: Option<&mut [f32]>,
         out: &mut [f32],
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
-        let (all, square, inner) = (self.tokens, self.square(), self.inner());
-        let heads = probabilities.chunks_exact_mut(square);
-        for (head, probabilities) in heads.enumerate() {
+        let (all, inner) = (self.tokens, self.inner());
+        let (block, room) = scratch.split_at_mut(FORWARD_ROWS.min(all) * all);
+        for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            let blocks = probabilities.chunks_mut(FORWARD_ROWS * all);
-            for (number, probabilities) in blocks.enumerate() {
-                let (first, rows) = (number * FORWARD_ROWS, probabilities.len() / all);
-                let q = q.from_row(first, rows);
-                MatrixMut::new(probabilities, rows, all).set(scale[head], q, &k_t);
-                self.add_position(position, head, probabilities, first);
-                softmax(probabilities, all, self.mask_diagonal.then_some(first));
-                let dropped = self.drop(probabilities, head, first, key, scratch);
+            for first in (0..all).step_by(FORWARD_ROWS) {
+                let rows = FORWARD_ROWS.min(all - first);
+                let scores = match &mut probabilities {
+                    Some(kept) => &mut kept[head * self.square() + first * all..],
+                    None => &mut block[..],
+                };
+                let scores = &mut scores[..rows * all];
+                self.probabilities(scale, position, head, first, q, &k_t, scores);
+                let dropped = self.drop(scores, head, first, key, room);
                 let out = &mut out[first * inner + head * self.key_dim..];
                 let out = MatrixMut::strided(out, rows, self.key_dim, inner);
                 out.set(1.0, Matrix::new(dropped, rows, all), &v);
             }
         }
+    }
+
+    /// A head's probabilities of the tokens from number `first` on, as many as there is room for.
+    #[expect(clippy::too_many_arguments, reason = "what they are made of")]
+    fn probabilities(
+        &self,
+        scale: &[f32],
+        position: Option<&[f32]>,
+        head: usize,
+        first: usize,
+        q: Matrix,
+        k_t: &Operand,
+        scores: &mut [f32],
+    ) {
+        let all = self.tokens;
+        let rows = scores.len() / all;
+        MatrixMut::new(scores, rows, all).set(scale[head], q.from_row(first, rows), k_t);
+        self.add_position(position, head, scores, first);
+        softmax(scores, all, self.mask_diagonal.then_some(first));
     }
 
     /// What the tokens from number `first` on gather, without dropout: `out`, `[token, head, key]`,
@@ -180,9 +200,7 @@ impl Attention {
             for (number, first) in (first..end).step_by(FORWARD_ROWS).enumerate() {
                 let rows = FORWARD_ROWS.min(end - first);
                 let scores = &mut scratch[..rows * all];
-                MatrixMut::new(scores, rows, all).set(scale[head], q.from_row(first, rows), &k_t);
-                self.add_position(position, head, scores, first);
-                softmax(scores, all, self.mask_diagonal.then_some(first));
+                self.probabilities(scale, position, head, first, q, &k_t, scores);
                 let probabilities = Matrix::new(scores, rows, all);
                 let out = &mut out[number * FORWARD_ROWS * inner + head * self.key_dim..];
                 MatrixMut::strided(out, rows, self.key_dim, inner).set(1.0, probabilities, &v);
@@ -218,13 +236,15 @@ impl Attention {
     }
 
     /// One image, back: `d_out` is `[token, head, key]`; `d_qkv` is written, and the gradients of
-    /// `scale` and `position` are added to `d_scale` and `d_position`. The other arguments are the forward pass's.
+    /// `scale` and `position` are added to `d_scale` and `d_position`. The other arguments are the forward
+    /// pass's. Where probabilities were not kept, they are made again, a block at a time.
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     pub fn backward(
         &self,
         qkv: &[f32],
         scale: &[f32],
-        probabilities: &[f32],
+        position: Option<&[f32]>,
+        probabilities: Option<&[f32]>,
         d_out: &[f32],
         d_qkv: &mut [f32],
         d_scale: &mut [f32],
@@ -232,19 +252,32 @@ impl Attention {
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
-        let (tokens, square, inner) = (self.tokens, self.square(), self.inner());
+        let (tokens, inner) = (self.tokens, self.inner());
         let block = BACKWARD_ROWS.min(tokens) * tokens;
+        let (again, scratch) = scratch.split_at_mut(block);
         let (room, scratch) = scratch.split_at_mut(block);
         let d_scores = &mut scratch[..block];
-        for (head, probabilities) in probabilities.chunks_exact(square).enumerate() {
+        for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let d_out = &d_out[head * self.key_dim..];
             let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
-            let (k, v_t) = (self.precision.operand(k), self.precision.operand(v.t()));
-            let blocks = probabilities.chunks(block);
-            for (number, probabilities) in blocks.enumerate() {
-                let (first, rows) = (number * BACKWARD_ROWS, probabilities.len() / tokens);
-                let d_scores = &mut d_scores[..probabilities.len()];
+            let operand = |matrix| self.precision.operand(matrix);
+            let k_t = probabilities.is_none().then(|| operand(k.t()));
+            let (k, v_t) = (operand(k), operand(v.t()));
+            for first in (0..tokens).step_by(BACKWARD_ROWS) {
+                let rows = BACKWARD_ROWS.min(tokens - first);
+                let probabilities = match (probabilities, &k_t) {
+                    (None, Some(k_t)) => {
+                        let again = &mut again[..rows * tokens];
+                        self.probabilities(scale, position, head, first, q, k_t, again);
+                        &*again
+                    }
+                    (kept, _) => {
+                        let kept = kept.expect("they are kept, or keys were packed");
+                        &kept[head * self.square() + first * tokens..][..rows * tokens]
+                    }
+                };
+                let d_scores = &mut d_scores[..rows * tokens];
                 let (q, d_out) = (q.from_row(first, rows), d_out.from_row(first, rows));
                 let dropped = self.drop(probabilities, head, first, key, room);
                 MatrixMut::new(d_scores, rows, tokens).set(1.0, d_out, &v_t);
@@ -267,11 +300,8 @@ impl Attention {
                     }
                 }
                 let to = &mut d_qkv[first * 3 * inner + head * self.key_dim..];
-                MatrixMut::strided(to, rows, self.key_dim, 3 * inner).set(
-                    scale[head],
-                    d_scores,
-                    &k,
-                );
+                let to = MatrixMut::strided(to, rows, self.key_dim, 3 * inner);
+                to.set(scale[head], d_scores, &k);
             }
             // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale. (A factor of
             // exactly 0, which no draw or step of training meets, stays as it is.)

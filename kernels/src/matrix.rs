@@ -139,6 +139,12 @@ impl Precision {
         }
     }
 
+    /// Whether what the forward pass made is made again on the way back, and not kept: where products
+    /// cost so little that numbers come from memory no sooner.
+    pub fn makes_again(self) -> bool {
+        matches!(self, Self::Bf16Amx | Self::Bf16AmxEmulated)
+    }
+
     /// A right operand of products in this precision: made once, for many of them.
     ///
     /// Panics where the precision is not [available](Precision::available).

@@ -14,7 +14,7 @@ use super::{
     split, take,
 };
 use crate::attention::Attention;
-use crate::matrix::{Matrix, MatrixMut};
+use crate::matrix::{Matrix, MatrixMut, Operand};
 use crate::norm;
 
 /// What scores are multiplied by before the softmax.
@@ -65,6 +65,8 @@ const QKV_KERNEL: usize = 2;
 // Places of the kernels.
 const QKV: usize = 0;
 const OUTPUT: usize = 1;
+/// Of the way back: what QKV is on the way forward.
+const QKV_AGAIN: usize = 2;
 
 /// Place of the scores' factors, a head each, among what is derived.
 const SCALES: usize = 0;
@@ -93,10 +95,11 @@ impl AttentionResidual {
         }
     }
 
-    /// Queries, keys and values; probabilities; what the heads gather; the branch, where γ's
-    /// gradient needs it.
+    /// Queries, keys and values; probabilities, unless these are made again; what the heads gather; the
+    /// branch, where γ's gradient needs it.
     fn kept(&self) -> [usize; 4] {
         let Attention { tokens, heads, .. } = self.attention;
+        let kept = usize::from(!self.attention.precision.makes_again());
         let inner = self.attention.inner();
         let branch = if self.residual.layer_scale {
             tokens * self.dim
@@ -104,8 +107,8 @@ impl AttentionResidual {
             0
         };
         [
-            tokens * 3 * inner,
-            heads * tokens * tokens,
+            kept * tokens * 3 * inner,
+            kept * heads * tokens * tokens,
             tokens * inner,
             branch,
         ]
@@ -167,6 +170,17 @@ impl AttentionResidual {
         }
     }
 
+    /// Normalised tokens → queries, keys and values.
+    fn project_in(&self, weights: &Weights, kernel: &Operand, normal: &[f32], qkv: &mut [f32]) {
+        let (tokens, width) = (normal.len() / self.dim, 3 * self.attention.inner());
+        let bias = self.places().qkv_bias;
+        MatrixMut::new(qkv, tokens, width).set_with(
+            bias.map(|place| weights.parameter(place)),
+            Matrix::new(normal, tokens, self.dim),
+            kernel,
+        );
+    }
+
     fn position<'a>(&self, weights: &'a Weights) -> Option<&'a [f32]> {
         self.places().position.map(|place| weights.parameter(place))
     }
@@ -214,7 +228,7 @@ impl ImageOp for AttentionResidual {
             width_out: self.dim,
             kept: self.kept().iter().sum(),
             scratch: self.attention.scratch()
-                + tokens * (3 * self.dim + 4 * inner)
+                + tokens * (3 * self.dim + 7 * inner)
                 + 2 * self.dim
                 + self.attention.heads,
         }
@@ -233,6 +247,9 @@ impl ImageOp for AttentionResidual {
         weights.add_kernel(Source::Parameter(QKV_KERNEL), self.dim, 3 * inner);
         let output = Source::Parameter(self.places().output_kernel);
         weights.add_kernel(output, inner, self.dim);
+        if weights.makes_again() {
+            weights.add_kernel_as_is(Source::Parameter(QKV_KERNEL), self.dim, 3 * inner);
+        }
         weights
     }
 
@@ -243,7 +260,7 @@ impl ImageOp for AttentionResidual {
         y: &mut [f32],
         mut kept: &mut [f32],
         keys: Option<&[u64]>,
-        scratch: &mut [f32],
+        mut scratch: &mut [f32],
     ) {
         let key = |site: usize| keys.map(|keys| keys[site]);
         let Some(s) = self.residual.factor(key(DEPTH_SITE)) else {
@@ -252,12 +269,16 @@ impl ImageOp for AttentionResidual {
         };
         let [qkv, probabilities, gathered, branch] =
             self.kept().map(|length| take(&mut kept, length));
+        let qkv = match qkv.is_empty() {
+            true => take(&mut scratch, 3 * gathered.len()),
+            false => qkv,
+        };
         self.share(weights, x, qkv, scratch);
         self.attention.forward(
             qkv,
             weights.derived(SCALES),
             self.position(weights),
-            probabilities,
+            Some(probabilities).filter(|kept| !kept.is_empty()),
             gathered,
             key(PROBABILITIES_SITE),
             scratch,
@@ -289,6 +310,7 @@ impl ImageOp for AttentionResidual {
         };
         let [qkv, probabilities, gathered, branch] =
             self.kept().map(|length| split(&mut kept, length));
+        let qkv_again = take(&mut scratch, 3 * tokens * inner);
         let d_branch = take(&mut scratch, tokens * dim);
         let normal = take(&mut scratch, tokens * dim);
         let d_normal = take(&mut scratch, tokens * dim);
@@ -315,16 +337,26 @@ impl ImageOp for AttentionResidual {
             Matrix::new(d_branch, tokens, dim),
             weights.kernel(OUTPUT),
         );
+        let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
+        norm::forward(x, gamma, beta, self.epsilon, normal);
+        let qkv = match qkv.is_empty() {
+            true => {
+                self.project_in(weights, weights.kernel(QKV_AGAIN), normal, qkv_again);
+                qkv_again
+            }
+            false => qkv,
+        };
         d_scales.fill(0.0);
-        let position = places.position.map(|place| &mut sums[place][..]);
+        let d_position = places.position.map(|place| &mut sums[place][..]);
         self.attention.backward(
             qkv,
             weights.derived(SCALES),
-            probabilities,
+            self.position(weights),
+            Some(probabilities).filter(|kept| !kept.is_empty()),
             d_gathered,
             d_qkv,
             d_scales,
-            position,
+            d_position,
             key(PROBABILITIES_SITE),
             scratch,
         );
@@ -334,8 +366,6 @@ impl ImageOp for AttentionResidual {
         if let Some(place) = places.qkv_bias {
             add_rows(&mut sums[place], d_qkv);
         }
-        let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
-        norm::forward(x, gamma, beta, self.epsilon, normal);
         MatrixMut::new(&mut sums[QKV_KERNEL], dim, 3 * inner).add(
             1.0,
             Matrix::new(normal, tokens, dim).t(),
@@ -369,16 +399,10 @@ impl ImageOp for AttentionResidual {
 
     /// Queries, keys and values: `[token, (q, k, v), head, key]`.
     fn share(&self, weights: &Weights, x: &[f32], qkv: &mut [f32], mut scratch: &mut [f32]) {
-        let (tokens, width) = (x.len() / self.dim, 3 * self.attention.inner());
         let normal = take(&mut scratch, x.len());
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        let bias = self.places().qkv_bias;
-        MatrixMut::new(qkv, tokens, width).set_with(
-            bias.map(|place| weights.parameter(place)),
-            Matrix::new(normal, tokens, self.dim),
-            weights.kernel(QKV),
-        );
+        self.project_in(weights, weights.kernel(QKV), normal, qkv);
     }
 
     fn infer(

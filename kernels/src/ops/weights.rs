@@ -78,9 +78,27 @@ impl Weights {
     /// Adds a kernel, `[rows, columns]`, to be multiplied by: as it is on the way forward, its
     /// transpose on the way back. Returns its place.
     pub fn add_kernel(&mut self, source: Source, rows: usize, columns: usize) -> usize {
-        let operand = self.precision.operand(self.matrix(source, rows, columns));
-        self.kernels.push(operand);
+        let matrix = self.matrix(source, rows, columns);
+        let matrix = match self.direction {
+            Direction::Forward => matrix,
+            Direction::Backward => matrix.t(),
+        };
+        self.kernels.push(self.precision.operand(matrix));
         self.kernels.len() - 1
+    }
+
+    /// Adds a kernel that is multiplied by as it is, in either direction: for what is made again on the
+    /// way back. Returns its place.
+    pub fn add_kernel_as_is(&mut self, source: Source, rows: usize, columns: usize) -> usize {
+        let matrix = self.matrix(source, rows, columns);
+        self.kernels.push(self.precision.operand(matrix));
+        self.kernels.len() - 1
+    }
+
+    /// Whether [`add_kernel_as_is`](Self::add_kernel_as_is) adds what is not there yet and will be asked
+    /// for.
+    pub fn makes_again(&self) -> bool {
+        self.direction == Direction::Backward && self.precision.makes_again()
     }
 
     /// A kernel to multiply by.
@@ -93,11 +111,7 @@ impl Weights {
             Source::Parameter(place) => self.parameter(place),
             Source::Derived(place) => self.derived(place),
         };
-        let matrix = Matrix::new(values, rows, columns);
-        match self.direction {
-            Direction::Forward => matrix,
-            Direction::Backward => matrix.t(),
-        }
+        Matrix::new(values, rows, columns)
     }
 }
 
