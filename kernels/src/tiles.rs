@@ -222,7 +222,8 @@ mod unit {
     /// in bytes.
     #[derive(Clone, Copy)]
     struct Block {
-        /// What the sums begin with, and how far its rows are apart: 0 where all are the same.
+        /// What the sums begin with, and how far its rows are apart: 0 where all are the same. Null
+        /// where they begin with 0.
         start: *const f32,
         start_apart: usize,
         left: *const u32,
@@ -249,7 +250,6 @@ mod unit {
         assert!(left.len() >= padded_rows * pairs);
         assert!(right.words.len() >= panels * pairs * PANEL);
         assert!((rows - 1) * stride + right.columns <= c.len());
-        let zeros = [0.0; PANEL];
         // Where a block is not whole, its sums go through here.
         let mut apart = [[0.0f32; PANEL]; 2 * SIDE];
         // SAFETY: the processor has tiles. What they are divided into is constant and valid.
@@ -267,7 +267,7 @@ mod unit {
                 let c = &mut c[at..][..(count - 1) * stride + columns];
                 let left = &left[row * pairs..][..down * SIDE * pairs];
                 let mut block = Block {
-                    start: zeros.as_ptr(),
+                    start: std::ptr::null(),
                     start_apart: 0,
                     left: left.as_ptr(),
                     left_apart: 4 * pairs,
@@ -339,16 +339,26 @@ mod unit {
         // SAFETY: what is read and written is the block's; tiles are no registers that the compiler
         // knows of.
         unsafe {
-            asm!(
-                "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
-                "tileloadd tmm2, [{start2} + {start_apart} * 1]",
-                "tileloadd tmm3, [{start2} + {start_apart} * 1 + 64]",
-                start = in(reg) start,
-                start2 = in(reg) start.byte_add(SIDE * start_apart),
-                start_apart = in(reg) start_apart,
-                options(nostack, readonly),
-            );
+            if start.is_null() {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    options(nomem, nostack),
+                );
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
+                    "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
+                    "tileloadd tmm2, [{start2} + {start_apart} * 1]",
+                    "tileloadd tmm3, [{start2} + {start_apart} * 1 + 64]",
+                    start = in(reg) start,
+                    start2 = in(reg) start.byte_add(SIDE * start_apart),
+                    start_apart = in(reg) start_apart,
+                    options(nostack, readonly),
+                );
+            }
             asm!(
                 "2:",
                 "tileloadd tmm4, [{left} + {left_apart} * 1]",
@@ -403,14 +413,18 @@ mod unit {
         } = block;
         // SAFETY: as of `four`.
         unsafe {
-            asm!(
-                "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                "tileloadd tmm2, [{start2} + {start_apart} * 1]",
-                start = in(reg) start,
-                start2 = in(reg) start.byte_add(SIDE * start_apart),
-                start_apart = in(reg) start_apart,
-                options(nostack, readonly),
-            );
+            if start.is_null() {
+                asm!("tilezero tmm0", "tilezero tmm2", options(nomem, nostack));
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
+                    "tileloadd tmm2, [{start2} + {start_apart} * 1]",
+                    start = in(reg) start,
+                    start2 = in(reg) start.byte_add(SIDE * start_apart),
+                    start_apart = in(reg) start_apart,
+                    options(nostack, readonly),
+                );
+            }
             asm!(
                 "2:",
                 "tileloadd tmm4, [{left} + {left_apart} * 1]",
@@ -460,9 +474,18 @@ mod unit {
         } = block;
         // SAFETY: as of `four`.
         unsafe {
+            if start.is_null() {
+                asm!("tilezero tmm0", "tilezero tmm1", options(nomem, nostack));
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
+                    "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
+                    start = in(reg) start,
+                    start_apart = in(reg) start_apart,
+                    options(nostack, readonly),
+                );
+            }
             asm!(
-                "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
                 "2:",
                 "tileloadd tmm4, [{left} + {left_apart} * 1]",
                 "tileloadd tmm6, [{right} + {right_apart} * 1]",
@@ -475,8 +498,6 @@ mod unit {
                 "jnz 2b",
                 "tilestored [{sums} + {sums_apart} * 1], tmm0",
                 "tilestored [{sums} + {sums_apart} * 1 + 64], tmm1",
-                start = in(reg) start,
-                start_apart = in(reg) start_apart,
                 left = inout(reg) left => _,
                 left_apart = in(reg) left_apart,
                 right = inout(reg) right => _,
@@ -507,8 +528,17 @@ mod unit {
         } = block;
         // SAFETY: as of `four`.
         unsafe {
+            if start.is_null() {
+                asm!("tilezero tmm0", options(nomem, nostack));
+            } else {
+                asm!(
+                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
+                    start = in(reg) start,
+                    start_apart = in(reg) start_apart,
+                    options(nostack, readonly),
+                );
+            }
             asm!(
-                "tileloadd tmm0, [{start} + {start_apart} * 1]",
                 "2:",
                 "tileloadd tmm4, [{left} + {left_apart} * 1]",
                 "tileloadd tmm6, [{right} + {right_apart} * 1]",
@@ -518,8 +548,6 @@ mod unit {
                 "dec {depth}",
                 "jnz 2b",
                 "tilestored [{sums} + {sums_apart} * 1], tmm0",
-                start = in(reg) start,
-                start_apart = in(reg) start_apart,
                 left = inout(reg) left => _,
                 left_apart = in(reg) left_apart,
                 right = inout(reg) right => _,
@@ -607,7 +635,9 @@ fn pack_right(matrix: Matrix, words: &mut [u32]) {
                 let from = (first + column) * column_stride;
                 convert::along(&data[from..][..rows], 1.0, along);
             }
-            words.fill(0);
+            if own < pairs || count < PANEL {
+                words.fill(0);
+            }
             turn(&along, own, count, own, words, PANEL);
             give_back(along);
         }
@@ -638,13 +668,12 @@ mod convert {
 
     /// Neighbours in a row, each times `scale`; behind the last of an odd number there is 0.
     pub fn along(values: &[f32], scale: f32, words: &mut [u32]) {
-        let mut done = 0;
         #[cfg(target_arch = "x86_64")]
         if super::available() {
             // SAFETY: where there are tiles, the processor has the vector instructions, too.
-            done = unsafe { vectors_along(values, scale, words) };
+            return unsafe { vectors_along(values, scale, words) };
         }
-        for (pair_of, word) in values[2 * done..].chunks(2).zip(&mut words[done..]) {
+        for (pair_of, word) in values.chunks(2).zip(words) {
             *word = pair(
                 scale * pair_of[0],
                 pair_of.get(1).map_or(0.0, |x| scale * x),
@@ -654,68 +683,68 @@ mod convert {
 
     /// Neighbours in two rows, or those of one and 0, each times `scale`.
     pub fn across(first: &[f32], second: Option<&[f32]>, scale: f32, words: &mut [u32]) {
-        let mut done = 0;
         #[cfg(target_arch = "x86_64")]
-        if let Some(second) = second.filter(|_| super::available()) {
+        if super::available() {
             // SAFETY: as above.
-            done = unsafe { vectors_across(first, second, scale, words) };
+            return unsafe { vectors_across(first, second, scale, words) };
         }
-        for at in done..words.len() {
+        for at in 0..words.len() {
             words[at] = pair(scale * first[at], second.map_or(0.0, |row| scale * row[at]));
         }
     }
 
-    /// As many as there are whole vectors; returns how many words.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn vectors_along(values: &[f32], scale: f32, words: &mut [u32]) -> usize {
+    fn vectors_along(values: &[f32], scale: f32, words: &mut [u32]) {
         let scale = _mm512_set1_ps(scale);
-        let both = values
-            .as_chunks::<32>()
-            .0
-            .iter()
-            .zip(words.as_chunks_mut::<16>().0);
-        let mut done = 0;
-        for (values, words) in both {
-            // SAFETY: 32 floats are read, 16 words are written.
+        let words = &mut words[..values.len().div_ceil(2)];
+        for (values, words) in values.chunks(32).zip(words.chunks_mut(16)) {
+            let (some, more) = values.split_at(values.len().min(16));
+            // SAFETY: only the lanes of numbers and words that are there are read and written.
             unsafe {
-                let low = _mm512_mul_ps(scale, _mm512_loadu_ps(values.as_ptr()));
-                let high = _mm512_mul_ps(scale, _mm512_loadu_ps(values.as_ptr().add(16)));
+                let low = _mm512_maskz_loadu_ps(lanes(some.len()), some.as_ptr());
+                let high = _mm512_maskz_loadu_ps(lanes(more.len()), more.as_ptr());
+                let (low, high) = (_mm512_mul_ps(scale, low), _mm512_mul_ps(scale, high));
                 let rounded = bits(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_storeu_si512(words.as_mut_ptr().cast(), rounded);
+                let to = words.as_mut_ptr().cast();
+                _mm512_mask_storeu_epi32(to, lanes(words.len()), rounded);
             }
-            done += 16;
         }
-        done
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn vectors_across(first: &[f32], second: &[f32], scale: f32, words: &mut [u32]) -> usize {
+    fn vectors_across(first: &[f32], second: Option<&[f32]>, scale: f32, words: &mut [u32]) {
         let scale = _mm512_set1_ps(scale);
         // 0, 16, 1, 17, …: the first row's numbers are in the lower half.
-        let lanes = _mm512_set_epi32(
+        let order = _mm512_set_epi32(
             0x1f_000f, 0x1e_000e, 0x1d_000d, 0x1c_000c, 0x1b_000b, 0x1a_000a, 0x19_0009, 0x18_0008,
             0x17_0007, 0x16_0006, 0x15_0005, 0x14_0004, 0x13_0003, 0x12_0002, 0x11_0001, 0x10_0000,
         );
-        let rows = first
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .zip(second.as_chunks::<16>().0);
-        let mut done = 0;
-        for ((first, second), words) in rows.zip(words.as_chunks_mut::<16>().0) {
-            // SAFETY: 16 floats of each row are read, 16 words are written.
+        let first = &first[..words.len()];
+        let second = second.map(|second| &second[..words.len()]);
+        for (number, words) in words.chunks_mut(16).enumerate() {
+            let (at, lanes) = (16 * number, lanes(words.len()));
+            // SAFETY: only the lanes of numbers and words that are there are read and written.
             unsafe {
-                let first = _mm512_mul_ps(scale, _mm512_loadu_ps(first.as_ptr()));
-                let second = _mm512_mul_ps(scale, _mm512_loadu_ps(second.as_ptr()));
+                let load = |row: &[f32]| _mm512_maskz_loadu_ps(lanes, row.as_ptr().add(at));
+                let first = _mm512_mul_ps(scale, load(first));
+                let second = match second {
+                    Some(second) => _mm512_mul_ps(scale, load(second)),
+                    None => _mm512_setzero_ps(),
+                };
                 let rounded = bits(_mm512_cvtne2ps_pbh(second, first));
-                let words = words.as_mut_ptr().cast();
-                _mm512_storeu_si512(words, _mm512_permutexvar_epi16(lanes, rounded));
+                let turned = _mm512_permutexvar_epi16(order, rounded);
+                _mm512_mask_storeu_epi32(words.as_mut_ptr().cast(), lanes, turned);
             }
-            done += 16;
         }
-        done
+    }
+
+    /// The first so many lanes of sixteen, or all.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn lanes(count: usize) -> __mmask16 {
+        ((1u32 << count.min(16)) - 1) as __mmask16
     }
 
     #[cfg(target_arch = "x86_64")]
