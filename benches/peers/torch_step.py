@@ -1,4 +1,4 @@
-"""One training step (or inference) of a model that `smallvit bench` times, in PyTorch on the CPU.
+"""One training step (or inference) of a model that `smallvit bench` times, in PyTorch.
 
 `--config` is the model as `smallvit bench --json` names it in `config`. Attention goes through
 `scaled_dot_product_attention`, the fastest way PyTorch has on a CPU; with the mask as a float bias
@@ -104,18 +104,19 @@ def main():
     parser.add_argument("--inference", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = Vit(options.config)
+    model = Vit(options.config).to(options.device)
     forward = torch.compile(model) if options.compile else model
     size = options.config["image_size"]
-    images = torch.randn(options.batch, 3, size, size)
-    labels = torch.randint(CLASSES, (options.batch,))
+    images = torch.randn(options.batch, 3, size, size, device=options.device)
+    labels = torch.randint(CLASSES, (options.batch,), device=options.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1, fused=True)
 
     def run():
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
             return forward(images)
 
     def step():
@@ -131,6 +132,8 @@ def main():
     for _ in range(options.steps + 2):
         began = time.perf_counter()
         step()
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     times = sorted(times[2:])
     print(json.dumps({
