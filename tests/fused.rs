@@ -149,7 +149,8 @@ proptest! {
 fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
     for name in ModelName::ALL {
         let config = vit(VitConfig {
-            image_size: 24,
+            // More tokens than go through softmax together.
+            image_size: 48,
             patch_size: 6,
             dim: 24,
             depth: 2,
@@ -163,7 +164,7 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
         let mut stream = Stream::new(7, Purpose::Show, 0, 0);
         let images = 12;
         let batch = Batch {
-            images: (0..images * 24 * 24 * 3)
+            images: (0..images * 48 * 48 * 3)
                 .map(|_| stream.uniform(-2.0, 2.0))
                 .collect(),
             targets: Targets::Hard((0..images as u32).map(|i| i % 5).collect()),
@@ -174,7 +175,7 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
             let workers = Workers::new(threads, 4, Device::flex()).unwrap();
             let workers = workers.in_precision(precision).unwrap();
             let outcome = workers
-                .train(&model, &batch, [24, 24, 3], 0.1, 7, 3)
+                .train(&model, &batch, [48, 48, 3], 0.1, 7, 3)
                 .unwrap();
             let gradients: Vec<_> = outcome
                 .gradients
@@ -184,24 +185,27 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
             (outcome.loss, gradients)
         };
         let (loss, exact) = train(1, Precision::F32);
-        let (rounded_loss, rounded) = train(1, Precision::Bf16Emulated);
-        assert!(train(2, Precision::Bf16Emulated).1 == rounded);
-        // A number is rounded by at most 2⁻⁹ of itself.
-        assert!((loss - rounded_loss).abs() < 0.02, "{loss} {rounded_loss}");
-        assert_eq!(exact.len(), rounded.len());
-        for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
-            assert_eq!(exact.len(), rounded.len(), "{name}");
-            let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
-            let size = norm(&mut exact.iter().copied()).sqrt();
-            let apart = norm(&mut exact.iter().zip(rounded).map(|(a, b)| a - b)).sqrt();
-            // A temperature's is one number, a difference of many that are rounded.
-            let most = if name.ends_with("temperature") {
-                0.2
-            } else {
-                0.05
-            };
-            assert!(apart < most * size, "{name}: {apart} of {size}");
-            assert!(apart > 0.0, "{name} was not rounded");
+        for precision in [Precision::Bf16Emulated, Precision::Bf16AmxEmulated] {
+            let (rounded_loss, rounded) = train(1, precision);
+            assert!(train(2, precision).1 == rounded);
+            // A number is rounded by at most 2⁻⁹ of itself.
+            assert!((loss - rounded_loss).abs() < 0.02, "{loss} {rounded_loss}");
+            assert_eq!(exact.len(), rounded.len());
+            for ((name, exact), (_, rounded)) in exact.iter().zip(&rounded) {
+                assert_eq!(exact.len(), rounded.len(), "{name}");
+                let norm =
+                    |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
+                let size = norm(&mut exact.iter().copied()).sqrt();
+                let apart = norm(&mut exact.iter().zip(rounded).map(|(a, b)| a - b)).sqrt();
+                // A temperature's is one number, a difference of many that are rounded.
+                let most = if name.ends_with("temperature") {
+                    0.2
+                } else {
+                    0.05
+                };
+                assert!(apart < most * size, "{name}: {apart} of {size}");
+                assert!(apart > 0.0, "{name} was not rounded");
+            }
         }
     }
 }

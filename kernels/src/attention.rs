@@ -376,7 +376,7 @@ mod vectors {
                 let (chunks, rest) = row.as_chunks::<16>();
                 let mut most = load_some(rest, nothing);
                 for chunk in chunks {
-                    // The second where either is no number, as `math::max`.
+                    // Where either is no number, the second: the row is none then, whichever it is.
                     most = _mm512_max_ps(load(chunk), most);
                 }
                 *of_row = _mm512_reduce_max_ps(most);
@@ -428,7 +428,8 @@ mod vectors {
         p = _mm512_fmadd_ps(p, r, one);
         p = _mm512_fmadd_ps(p, r, one);
         let power = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
-        let value = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(p), power));
+        let power = _mm512_add_epi32(power, _mm512_castps_si512(one));
+        let value = _mm512_mul_ps(p, _mm512_castsi512_ps(power));
         // Also kept where x is no number.
         let kept = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, smallest);
         _mm512_maskz_mov_ps(kept, value)
@@ -463,6 +464,62 @@ mod tests {
     use super::*;
 
     #[test]
+    fn probabilities_that_are_made_again_change_no_bit() {
+        let attention = Attention {
+            tokens: 65,
+            heads: 2,
+            key_dim: 5,
+            mask_diagonal: true,
+            position: Some(Position {
+                height: 8,
+                width: 8,
+                before: 1,
+            }),
+            dropout: Rate::new(0.2),
+            precision: Precision::F32,
+        };
+        let (tokens, inner) = (attention.tokens, attention.inner());
+        let wave = |speed: f32, n: usize| -> Vec<f32> {
+            (0..n).map(|i| (i as f32 * speed).sin()).collect()
+        };
+        let (qkv, d_out) = (wave(0.7, tokens * 3 * inner), wave(1.3, tokens * inner));
+        let (scale, position) = ([0.4, 0.6], wave(0.3, 2 * 15 * 15));
+        let run = |keep: bool| {
+            let mut kept = vec![f32::NAN; 2 * tokens * tokens];
+            let mut out = vec![f32::NAN; tokens * inner];
+            let mut scratch = vec![f32::NAN; attention.scratch()];
+            let kept = &mut kept[..];
+            attention.forward(
+                &qkv,
+                &scale,
+                Some(&position),
+                keep.then_some(&mut *kept),
+                &mut out,
+                Some(5),
+                &mut scratch,
+            );
+            let mut d_qkv = vec![f32::NAN; qkv.len()];
+            let (mut d_scale, mut d_position) = ([0.0; 2], vec![0.0; position.len()]);
+            scratch.fill(f32::NAN);
+            attention.backward(
+                &qkv,
+                &scale,
+                Some(&position),
+                keep.then_some(&*kept),
+                &d_out,
+                &mut d_qkv,
+                &mut d_scale,
+                Some(&mut d_position),
+                Some(5),
+                &mut scratch,
+            );
+            assert!(out.iter().chain(&d_qkv).all(|x| x.is_finite()));
+            (out, d_qkv, d_scale, d_position)
+        };
+        assert!(run(true) == run(false));
+    }
+
+    #[test]
     fn softmax_has_the_same_bits_by_vectors_and_by_loops() {
         for tokens in [1, 2, 5, 15, 16, 17, 31, 64, 65, 144, 197] {
             let rows = 37.min(tokens);
@@ -479,8 +536,16 @@ mod tests {
                 }
             }
         }
-        let mut lost = [0.0, f32::NAN, 1.0];
-        softmax(&mut lost, 3, None);
-        assert!(lost.iter().any(|p| p.is_nan()), "{lost:?}");
+        // One that is no number leaves no probability.
+        for tokens in [3, 40] {
+            for place in [0, tokens / 2, tokens - 1] {
+                for bits in [0x7fc0_0000, 0xffff_ffff] {
+                    let mut lost = vec![1.0; tokens];
+                    lost[place] = f32::from_bits(bits);
+                    softmax(&mut lost, tokens, None);
+                    assert!(lost.iter().all(|p| p.is_nan()), "{lost:?}");
+                }
+            }
+        }
     }
 }

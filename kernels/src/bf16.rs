@@ -73,7 +73,7 @@ impl Packed {
             }
             return;
         }
-        let chunk = (LEFT_WORDS / pairs).next_multiple_of(TILE);
+        let chunk = (LEFT_WORDS / pairs).max(1).next_multiple_of(TILE);
         let mut words = room(chunk.min(left.rows) * pairs);
         for first in (0..left.rows).step_by(chunk) {
             let rows = chunk.min(left.rows - first);
@@ -583,6 +583,15 @@ mod tests {
                 };
                 for precision in precisions() {
                     let right = precision.operand(b);
+                    let row = numbers(98, columns);
+                    let mut c = before.clone();
+                    let plain = MatrixMut::new(&mut c, rows, columns);
+                    plain.set_with(Some(&row), a, &right);
+                    for (i, found) in c.iter().enumerate() {
+                        let sum = expected(i / columns, i % columns, false) / 0.75;
+                        let error = (found - (row[i % columns] + sum)).abs();
+                        assert!(error <= 1e-5 * found.abs().max(1.0), "{found} {sum}");
+                    }
                     for keep in [false, true] {
                         let mut c = before.clone();
                         let to = MatrixMut::new(&mut c, rows, columns);

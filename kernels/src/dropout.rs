@@ -47,6 +47,7 @@ impl Rate {
 
     /// Values after dropout; the first value is element number `first` of the key's mask.
     pub fn apply(self, key: u64, first: usize, values: &[f32], dropped: &mut [f32]) {
+        assert_eq!(values.len(), dropped.len());
         apply(self, key, first, values, dropped);
     }
 
@@ -228,7 +229,8 @@ mod tests {
 
     #[test]
     fn masks_are_the_same_by_vectors_and_by_numbers() {
-        for rate in [0.0, 0.1, 0.5, 0.999_99] {
+        // The last one drops all, and has no threshold of sixteen bits.
+        for rate in [0.0, 0.1, 0.5, 0.999_98, 0.999_999] {
             let rate = Rate::new(rate);
             for first in [0, 1, 3, 4, 4225] {
                 for length in [1, 63, 64, 65, 200, 1000] {

@@ -4,8 +4,8 @@
 //! left one meet a panel at a time, with all their sums in registers; its numbers are taken from where
 //! they lie, one after another.
 //!
-//! Each result is one chain of fused multiply-adds from 0, in the order of the inner dimension, and one
-//! more for what is done with the sum. So neither the sizes of tiles, nor how many rows a product is
+//! Each result is one chain of fused multiply-adds from 0, in the order of the inner dimension; it is
+//! then scaled, and added to something, in one more. So neither the sizes of tiles, nor how many rows a product is
 //! divided into, nor the level of SIMD changes a bit of it.
 
 use crate::matrix::{Matrix, Start};
@@ -62,6 +62,9 @@ impl Panels {
             columns,
             ..
         } = *self;
+        if left.rows == 0 {
+            return;
+        }
         for first in (0..columns).step_by(width) {
             let panel = Panel {
                 numbers: &self.numbers[first * rows..][..rows * width],
@@ -92,6 +95,9 @@ pub(crate) fn multiply_once(
 ) {
     /// Rows of the left operand for which it is not worth the while to copy the right one.
     const FEW: usize = 12;
+    if left.rows == 0 {
+        return;
+    }
     let level = Level::best();
     let width = panel_width(right.columns);
     let mut numbers = room(right.rows * width);
@@ -140,7 +146,7 @@ fn panels(
 }
 
 /// By what products are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -344,14 +350,14 @@ macro_rules! level {
                 let mut sums = [[$zero(); VECTORS]; ROWS];
                 // SAFETY: everything that is read and written lies within the parts that were found to
                 // fit: ROWS rows from `row` on, `count` columns from `first` on, and what fills up the
-                // panel's last vector.
+                // panel's last vector. (Where there is no depth, nothing is read, and the pointers lead nowhere.)
                 unsafe {
-                    let from = left.data.as_ptr().add(row * left.row_stride);
+                    let from = left.data.as_ptr().wrapping_add(row * left.row_stride);
                     let mut rows = [from; ROWS];
                     for (number, row) in rows.iter_mut().enumerate() {
-                        *row = from.add(number * left.row_stride);
+                        *row = from.wrapping_add(number * left.row_stride);
                     }
-                    let mut right = panel.numbers.as_ptr().add(first);
+                    let mut right = panel.numbers.as_ptr().wrapping_add(first);
                     let mut column = from;
                     for depth in 0..panel.depth {
                         let mut vectors = [$zero(); VECTORS];
@@ -622,6 +628,8 @@ mod tests {
             (2, 3, 5),
             (3, 2, 16),
             (5, 7, 17),
+            (5, 7, 65),
+            (0, 3, 130),
             (6, 64, 33),
             (7, 9, 48),
             (8, 8, 64),

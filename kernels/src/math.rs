@@ -54,7 +54,7 @@ pub fn exp(x: f32) -> f32 {
 
 /// eˣ of x ≤ 0. Relative error below 2e-7 down to −87.3, and 0 below.
 ///
-/// As [`exp`], but that 2ⁿ is added to the exponent: the result is always a normal number.
+/// As [`exp`], but that the result is always a normal number, and 2ⁿ so one factor.
 #[inline(always)]
 pub fn exp_negative(x: f32) -> f32 {
     let clamped = if x < SMALLEST { SMALLEST } else { x };
@@ -70,7 +70,8 @@ pub fn exp_negative(x: f32) -> f32 {
     let p = p.mul_add(r, 1.0);
     let p = p.mul_add(r, 1.0);
     // n stands in the lowest bits of `shifted`; those above it go.
-    let value = f32::from_bits(p.to_bits().wrapping_add(shifted.to_bits() << 23));
+    let power = (shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits());
+    let value = p * f32::from_bits(power);
     if x < SMALLEST { 0.0 } else { value }
 }
 
@@ -245,7 +246,11 @@ mod tests {
         assert_eq!(exp_negative(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp_negative(0.0), 1.0);
         assert_eq!(exp_negative(-0.0), 1.0);
-        assert!(exp_negative(f32::NAN).is_nan());
+        for bits in [0x7fc0_0000, 0x7fff_ffff, 0x7fc0_0001, 0x7f80_0001] {
+            for sign in [0, 1 << 31] {
+                assert!(exp_negative(f32::from_bits(bits | sign)).is_nan());
+            }
+        }
         assert_eq!(exp(-1e9), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);

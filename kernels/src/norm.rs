@@ -39,6 +39,7 @@ pub fn backward(
     normal: &mut [f32],
     weighted: &mut [f32],
 ) {
+    assert_eq!((d_gamma.len(), d_beta.len()), (gamma.len(), gamma.len()));
     #[cfg(target_arch = "x86_64")]
     if vectors::serve(gamma.len()) {
         // SAFETY: as in `forward`.

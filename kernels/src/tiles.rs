@@ -79,7 +79,7 @@ impl Packed {
             }
             return;
         }
-        let chunk = (LEFT_WORDS / pairs).next_multiple_of(2 * SIDE);
+        let chunk = (LEFT_WORDS / pairs).max(1).next_multiple_of(2 * SIDE);
         let most = chunk.min(left.rows.next_multiple_of(SIDE)) * pairs;
         let mut words = room(most);
         for first in (0..left.rows).step_by(chunk) {
@@ -218,6 +218,26 @@ mod unit {
         rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
     };
 
+    /// The tiles of this thread while they are divided. What else runs until then (copies of memory, at
+    /// most) leaves them as they are; they hold nothing between two blocks.
+    struct Tiles;
+
+    impl Tiles {
+        fn divide() -> Self {
+            assert!(super::available());
+            // SAFETY: the processor has tiles. What they are divided into is constant and valid.
+            unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly)) };
+            Self
+        }
+    }
+
+    impl Drop for Tiles {
+        fn drop(&mut self) {
+            // SAFETY: the tiles are not used any more.
+            unsafe { asm!("tilerelease", options(nomem, nostack)) };
+        }
+    }
+
     /// What a block of one or two tiles of rows by one or two tiles of columns is made of. Distances are
     /// in bytes.
     #[derive(Clone, Copy)]
@@ -246,14 +266,13 @@ mod unit {
     ) {
         let padded_rows = rows.next_multiple_of(SIDE);
         let panels = right.columns.div_ceil(PANEL);
-        assert!(super::available() && pairs.is_multiple_of(SIDE) && pairs > 0);
+        assert!(pairs.is_multiple_of(SIDE) && pairs > 0);
         assert!(left.len() >= padded_rows * pairs);
         assert!(right.words.len() >= panels * pairs * PANEL);
         assert!((rows - 1) * stride + right.columns <= c.len());
         // Where a block is not whole, its sums go through here.
         let mut apart = [[0.0f32; PANEL]; 2 * SIDE];
-        // SAFETY: the processor has tiles. What they are divided into is constant and valid.
-        unsafe { asm!("ldtilecfg [{}]", in(reg) &CONFIGURATION, options(nostack, readonly)) };
+        let _tiles = Tiles::divide();
         for panel in 0..panels {
             let words = &right.words[panel * pairs * PANEL..][..pairs * PANEL];
             let columns = PANEL.min(right.columns - panel * PANEL);
@@ -277,25 +296,24 @@ mod unit {
                     sums_apart: 4 * stride,
                 };
                 let mut row_apart = [0.0; PANEL];
+                if !is_whole {
+                    if let Start::Itself = start {
+                        for (apart, c) in apart.iter_mut().zip(c.chunks(stride)) {
+                            apart[..columns].copy_from_slice(&c[..columns]);
+                        }
+                    }
+                    (block.sums, block.sums_apart) = (apart.as_mut_ptr().cast(), 4 * PANEL);
+                }
                 match start {
                     Start::Zero => {}
+                    Start::Itself => {
+                        (block.start, block.start_apart) = (block.sums, block.sums_apart);
+                    }
                     Start::Row(row) if is_whole => block.start = row[..columns].as_ptr(),
                     Start::Row(row) => {
                         row_apart[..columns].copy_from_slice(&row[..columns]);
                         block.start = row_apart.as_ptr();
                     }
-                    Start::Itself if is_whole => {
-                        (block.start, block.start_apart) = (block.sums, block.sums_apart);
-                    }
-                    Start::Itself => {
-                        for (apart, c) in apart.iter_mut().zip(c.chunks(stride)) {
-                            apart[..columns].copy_from_slice(&c[..columns]);
-                        }
-                        (block.start, block.start_apart) = (apart.as_ptr().cast(), 4 * PANEL);
-                    }
-                }
-                if !is_whole {
-                    (block.sums, block.sums_apart) = (apart.as_mut_ptr().cast(), 4 * PANEL);
                 }
                 // SAFETY: the tiles are divided as the blocks take them. `left` has `down` tiles of
                 // rows of `pairs` words, `words` as many pairs of two tiles of columns. What the sums
@@ -316,248 +334,126 @@ mod unit {
                 }
             }
         }
-        // SAFETY: the tiles are not used any more.
-        unsafe { asm!("tilerelease", options(nomem, nostack)) };
     }
 
-    /// Two tiles down, two across.
-    ///
-    /// # Safety
-    /// The tiles are divided, and the block's parts are as long as it takes.
-    #[inline(always)]
-    unsafe fn four(block: Block) {
-        let Block {
-            start,
-            start_apart,
-            left,
-            left_apart,
-            right,
-            depth,
-            sums,
-            sums_apart,
-        } = block;
-        // SAFETY: what is read and written is the block's; tiles are no registers that the compiler
-        // knows of.
-        unsafe {
-            if start.is_null() {
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    options(nomem, nostack),
-                );
-            } else {
-                asm!(
-                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                    "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
-                    "tileloadd tmm2, [{start2} + {start_apart} * 1]",
-                    "tileloadd tmm3, [{start2} + {start_apart} * 1 + 64]",
-                    start = in(reg) start,
-                    start2 = in(reg) start.byte_add(SIDE * start_apart),
-                    start_apart = in(reg) start_apart,
-                    options(nostack, readonly),
-                );
+    /// Defines a block's function from its instructions: what loads or zeroes the sums, one step along
+    /// the inner dimension, and what stores them.
+    macro_rules! block {
+        ($(#[$doc:meta])* $name:ident, [$($load:literal)*], [$($zero:literal)*], [$($step:literal)*], [$($store:literal)*]) => {
+            $(#[$doc])*
+            ///
+            /// # Safety
+            /// The tiles are divided, and the block's parts are as long as it takes.
+            #[inline(always)]
+            unsafe fn $name(block: Block) {
+                let Block { start, start_apart, left, left_apart, right, depth, sums, sums_apart } =
+                    block;
+                // SAFETY: what is read and written is the block's.
+                unsafe {
+                    asm!(
+                        "test {start}, {start}",
+                        "jz 3f",
+                        $($load,)*
+                        "jmp 2f",
+                        "3:",
+                        $($zero,)*
+                        "2:",
+                        $($step,)*
+                        "add {left}, 64",
+                        "add {left2}, 64",
+                        "add {right}, 2048",
+                        "dec {depth}",
+                        "jnz 2b",
+                        $($store,)*
+                        "/* {start2} {sums2} */",
+                        start = in(reg) start,
+                        start2 = in(reg) start.wrapping_byte_add(SIDE * start_apart),
+                        start_apart = in(reg) start_apart,
+                        left = inout(reg) left => _,
+                        left2 = inout(reg) left.wrapping_byte_add(SIDE * left_apart) => _,
+                        left_apart = in(reg) left_apart,
+                        right = inout(reg) right => _,
+                        right_apart = in(reg) 4 * PANEL,
+                        depth = inout(reg) depth => _,
+                        sums = in(reg) sums,
+                        sums2 = in(reg) sums.wrapping_byte_add(SIDE * sums_apart),
+                        sums_apart = in(reg) sums_apart,
+                        out("tmm0") _,
+                        out("tmm1") _,
+                        out("tmm2") _,
+                        out("tmm3") _,
+                        out("tmm4") _,
+                        out("tmm5") _,
+                        out("tmm6") _,
+                        out("tmm7") _,
+                        options(nostack),
+                    );
+                }
             }
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{left} + {left_apart} * 1]",
-                "tileloadd tmm6, [{right} + {right_apart} * 1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {right_apart} * 1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tileloadd tmm5, [{left2} + {left_apart} * 1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {left}, 64",
-                "add {left2}, 64",
-                "add {right}, 2048",
-                "dec {depth}",
-                "jnz 2b",
-                left = inout(reg) left => _,
-                left2 = inout(reg) left.byte_add(SIDE * left_apart) => _,
-                left_apart = in(reg) left_apart,
-                right = inout(reg) right => _,
-                right_apart = in(reg) 4 * PANEL,
-                depth = inout(reg) depth => _,
-                options(nostack, readonly),
-            );
-            asm!(
-                "tilestored [{sums} + {sums_apart} * 1], tmm0",
-                "tilestored [{sums} + {sums_apart} * 1 + 64], tmm1",
-                "tilestored [{sums2} + {sums_apart} * 1], tmm2",
-                "tilestored [{sums2} + {sums_apart} * 1 + 64], tmm3",
-                sums = in(reg) sums,
-                sums2 = in(reg) sums.byte_add(SIDE * sums_apart),
-                sums_apart = in(reg) sums_apart,
-                options(nostack),
-            );
-        }
+        };
     }
 
-    /// Two tiles down, one across.
-    ///
-    /// # Safety
-    /// As of [`four`].
-    #[inline(always)]
-    unsafe fn upright(block: Block) {
-        let Block {
-            start,
-            start_apart,
-            left,
-            left_apart,
-            right,
-            depth,
-            sums,
-            sums_apart,
-        } = block;
-        // SAFETY: as of `four`.
-        unsafe {
-            if start.is_null() {
-                asm!("tilezero tmm0", "tilezero tmm2", options(nomem, nostack));
-            } else {
-                asm!(
-                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                    "tileloadd tmm2, [{start2} + {start_apart} * 1]",
-                    start = in(reg) start,
-                    start2 = in(reg) start.byte_add(SIDE * start_apart),
-                    start_apart = in(reg) start_apart,
-                    options(nostack, readonly),
-                );
-            }
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{left} + {left_apart} * 1]",
-                "tileloadd tmm6, [{right} + {right_apart} * 1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{left2} + {left_apart} * 1]",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "add {left}, 64",
-                "add {left2}, 64",
-                "add {right}, 2048",
-                "dec {depth}",
-                "jnz 2b",
-                left = inout(reg) left => _,
-                left2 = inout(reg) left.byte_add(SIDE * left_apart) => _,
-                left_apart = in(reg) left_apart,
-                right = inout(reg) right => _,
-                right_apart = in(reg) 4 * PANEL,
-                depth = inout(reg) depth => _,
-                options(nostack, readonly),
-            );
-            asm!(
-                "tilestored [{sums} + {sums_apart} * 1], tmm0",
-                "tilestored [{sums2} + {sums_apart} * 1], tmm2",
-                sums = in(reg) sums,
-                sums2 = in(reg) sums.byte_add(SIDE * sums_apart),
-                sums_apart = in(reg) sums_apart,
-                options(nostack),
-            );
-        }
+    block! {
+        /// Two tiles down, two across.
+        four,
+        ["tileloadd tmm0, [{start} + {start_apart} * 1]"
+         "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]"
+         "tileloadd tmm2, [{start2} + {start_apart} * 1]"
+         "tileloadd tmm3, [{start2} + {start_apart} * 1 + 64]"],
+        ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"],
+        ["tileloadd tmm4, [{left} + {left_apart} * 1]"
+         "tileloadd tmm6, [{right} + {right_apart} * 1]"
+         "tdpbf16ps tmm0, tmm4, tmm6"
+         "tileloadd tmm7, [{right} + {right_apart} * 1 + 64]"
+         "tdpbf16ps tmm1, tmm4, tmm7"
+         "tileloadd tmm5, [{left2} + {left_apart} * 1]"
+         "tdpbf16ps tmm2, tmm5, tmm6"
+         "tdpbf16ps tmm3, tmm5, tmm7"],
+        ["tilestored [{sums} + {sums_apart} * 1], tmm0"
+         "tilestored [{sums} + {sums_apart} * 1 + 64], tmm1"
+         "tilestored [{sums2} + {sums_apart} * 1], tmm2"
+         "tilestored [{sums2} + {sums_apart} * 1 + 64], tmm3"]
     }
 
-    /// One tile down, two across.
-    ///
-    /// # Safety
-    /// As of [`four`].
-    #[inline(always)]
-    unsafe fn lying(block: Block) {
-        let Block {
-            start,
-            start_apart,
-            left,
-            left_apart,
-            right,
-            depth,
-            sums,
-            sums_apart,
-        } = block;
-        // SAFETY: as of `four`.
-        unsafe {
-            if start.is_null() {
-                asm!("tilezero tmm0", "tilezero tmm1", options(nomem, nostack));
-            } else {
-                asm!(
-                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                    "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]",
-                    start = in(reg) start,
-                    start_apart = in(reg) start_apart,
-                    options(nostack, readonly),
-                );
-            }
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{left} + {left_apart} * 1]",
-                "tileloadd tmm6, [{right} + {right_apart} * 1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm7, [{right} + {right_apart} * 1 + 64]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "add {left}, 64",
-                "add {right}, 2048",
-                "dec {depth}",
-                "jnz 2b",
-                "tilestored [{sums} + {sums_apart} * 1], tmm0",
-                "tilestored [{sums} + {sums_apart} * 1 + 64], tmm1",
-                left = inout(reg) left => _,
-                left_apart = in(reg) left_apart,
-                right = inout(reg) right => _,
-                right_apart = in(reg) 4 * PANEL,
-                depth = inout(reg) depth => _,
-                sums = in(reg) sums,
-                sums_apart = in(reg) sums_apart,
-                options(nostack),
-            );
-        }
+    block! {
+        /// Two tiles down, one across.
+        upright,
+        ["tileloadd tmm0, [{start} + {start_apart} * 1]"
+         "tileloadd tmm2, [{start2} + {start_apart} * 1]"],
+        ["tilezero tmm0" "tilezero tmm2"],
+        ["tileloadd tmm4, [{left} + {left_apart} * 1]"
+         "tileloadd tmm6, [{right} + {right_apart} * 1]"
+         "tdpbf16ps tmm0, tmm4, tmm6"
+         "tileloadd tmm5, [{left2} + {left_apart} * 1]"
+         "tdpbf16ps tmm2, tmm5, tmm6"],
+        ["tilestored [{sums} + {sums_apart} * 1], tmm0"
+         "tilestored [{sums2} + {sums_apart} * 1], tmm2"]
     }
 
-    /// One tile.
-    ///
-    /// # Safety
-    /// As of [`four`].
-    #[inline(always)]
-    unsafe fn one(block: Block) {
-        let Block {
-            start,
-            start_apart,
-            left,
-            left_apart,
-            right,
-            depth,
-            sums,
-            sums_apart,
-        } = block;
-        // SAFETY: as of `four`.
-        unsafe {
-            if start.is_null() {
-                asm!("tilezero tmm0", options(nomem, nostack));
-            } else {
-                asm!(
-                    "tileloadd tmm0, [{start} + {start_apart} * 1]",
-                    start = in(reg) start,
-                    start_apart = in(reg) start_apart,
-                    options(nostack, readonly),
-                );
-            }
-            asm!(
-                "2:",
-                "tileloadd tmm4, [{left} + {left_apart} * 1]",
-                "tileloadd tmm6, [{right} + {right_apart} * 1]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "add {left}, 64",
-                "add {right}, 2048",
-                "dec {depth}",
-                "jnz 2b",
-                "tilestored [{sums} + {sums_apart} * 1], tmm0",
-                left = inout(reg) left => _,
-                left_apart = in(reg) left_apart,
-                right = inout(reg) right => _,
-                right_apart = in(reg) 4 * PANEL,
-                depth = inout(reg) depth => _,
-                sums = in(reg) sums,
-                sums_apart = in(reg) sums_apart,
-                options(nostack),
-            );
-        }
+    block! {
+        /// One tile down, two across.
+        lying,
+        ["tileloadd tmm0, [{start} + {start_apart} * 1]"
+         "tileloadd tmm1, [{start} + {start_apart} * 1 + 64]"],
+        ["tilezero tmm0" "tilezero tmm1"],
+        ["tileloadd tmm4, [{left} + {left_apart} * 1]"
+         "tileloadd tmm6, [{right} + {right_apart} * 1]"
+         "tdpbf16ps tmm0, tmm4, tmm6"
+         "tileloadd tmm7, [{right} + {right_apart} * 1 + 64]"
+         "tdpbf16ps tmm1, tmm4, tmm7"],
+        ["tilestored [{sums} + {sums_apart} * 1], tmm0"
+         "tilestored [{sums} + {sums_apart} * 1 + 64], tmm1"]
+    }
+
+    block! {
+        /// One tile.
+        one,
+        ["tileloadd tmm0, [{start} + {start_apart} * 1]"],
+        ["tilezero tmm0"],
+        ["tileloadd tmm4, [{left} + {left_apart} * 1]"
+         "tileloadd tmm6, [{right} + {right_apart} * 1]"
+         "tdpbf16ps tmm0, tmm4, tmm6"],
+        ["tilestored [{sums} + {sums_apart} * 1], tmm0"]
     }
 }
 

@@ -563,6 +563,21 @@ fn locality_attention() {
 }
 
 #[test]
+fn attention_over_more_tokens_than_go_together() {
+    for tokens in [25, 49, 50] {
+        check!(attention(tokens, 6, 2, 3));
+    }
+    let mut op = attention(65, 6, 2, 3);
+    op.attention.position = Some(Position {
+        height: 8,
+        width: 8,
+        before: 1,
+    });
+    op.residual = scaled(0.2);
+    check!(op);
+}
+
+#[test]
 fn plain_attention() {
     let mut op = attention(16, 32, 4, 8);
     op.attention.mask_diagonal = false;

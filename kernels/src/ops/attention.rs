@@ -114,6 +114,12 @@ impl AttentionResidual {
         ]
     }
 
+    /// Numbers of queries, keys and values where they are made again.
+    fn again(&self) -> usize {
+        let again = usize::from(self.attention.precision.makes_again());
+        again * self.attention.tokens * 3 * self.attention.inner()
+    }
+
     /// What each head's scores are multiplied by.
     fn scales(&self, values: &[Arc<dyn Values>]) -> Vec<f32> {
         let heads = self.attention.heads;
@@ -228,7 +234,8 @@ impl ImageOp for AttentionResidual {
             width_out: self.dim,
             kept: self.kept().iter().sum(),
             scratch: self.attention.scratch()
-                + tokens * (3 * self.dim + 7 * inner)
+                + tokens * (3 * self.dim + 4 * inner)
+                + self.again()
                 + 2 * self.dim
                 + self.attention.heads,
         }
@@ -270,7 +277,7 @@ impl ImageOp for AttentionResidual {
         let [qkv, probabilities, gathered, branch] =
             self.kept().map(|length| take(&mut kept, length));
         let qkv = match qkv.is_empty() {
-            true => take(&mut scratch, 3 * gathered.len()),
+            true => take(&mut scratch, self.again()),
             false => qkv,
         };
         self.share(weights, x, qkv, scratch);
@@ -310,7 +317,7 @@ impl ImageOp for AttentionResidual {
         };
         let [qkv, probabilities, gathered, branch] =
             self.kept().map(|length| split(&mut kept, length));
-        let qkv_again = take(&mut scratch, 3 * tokens * inner);
+        let qkv_again = take(&mut scratch, self.again());
         let d_branch = take(&mut scratch, tokens * dim);
         let normal = take(&mut scratch, tokens * dim);
         let d_normal = take(&mut scratch, tokens * dim);

@@ -95,8 +95,7 @@ impl Weights {
         self.kernels.len() - 1
     }
 
-    /// Whether [`add_kernel_as_is`](Self::add_kernel_as_is) adds what is not there yet and will be asked
-    /// for.
+    /// Whether these are for the way back, and it needs a kernel as the way forward has it.
     pub fn makes_again(&self) -> bool {
         self.direction == Direction::Backward && self.precision.makes_again()
     }
