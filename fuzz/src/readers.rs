@@ -19,8 +19,11 @@ use smallvit::train::device;
 use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
+/// A reader's name, and the reader.
+type Named = (&'static str, fn(&[u8]));
+
 /// All of them by name.
-pub const ALL: [(&str, fn(&[u8])); 14] = [
+pub const ALL: [Named; 14] = [
     ("archive", archive),
     ("cifar", cifar),
     ("csv", csv),

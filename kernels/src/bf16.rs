@@ -114,14 +114,7 @@ impl Packed {
                         }
                     }
                     let c = &mut c[(first + row) * stride + panel * PANEL..];
-                    put(
-                        sums,
-                        columns,
-                        start.from_column(panel * PANEL),
-                        scale,
-                        c,
-                        stride,
-                    );
+                    put(sums, columns, start.after(panel * PANEL), scale, c, stride);
                 }
             }
         }

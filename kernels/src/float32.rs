@@ -72,7 +72,7 @@ impl Panels {
                 depth: rows,
                 columns: width.min(columns - first),
             };
-            let start = start.from_column(first);
+            let start = start.after(first);
             panel.multiply(level, left, start, scale, &mut c[first..], stride);
         }
     }
@@ -121,7 +121,7 @@ pub(crate) fn multiply_once(
                 columns,
             }
         };
-        let start = start.from_column(first);
+        let start = start.after(first);
         panel.multiply(level, left, start, scale, &mut c[first..], stride);
     }
     give_back(numbers);

@@ -193,10 +193,10 @@ pub(crate) enum Start<'a> {
 }
 
 impl Start<'_> {
-    /// From this column on.
-    pub fn from_column(self, column: usize) -> Self {
+    /// The same for the columns after so many.
+    pub fn after(self, columns: usize) -> Self {
         match self {
-            Self::Row(row) => Self::Row(&row[column..]),
+            Self::Row(row) => Self::Row(&row[columns..]),
             other => other,
         }
     }

@@ -129,7 +129,7 @@ mod software {
         for panel in 0..right.columns.div_ceil(PANEL) {
             let words = &right.words[panel * pairs * PANEL..][..pairs * PANEL];
             let columns = PANEL.min(right.columns - panel * PANEL);
-            let start = start.from_column(panel * PANEL);
+            let start = start.after(panel * PANEL);
             for (row, left) in left.chunks_exact(pairs).take(rows).enumerate() {
                 let c = &mut c[row * stride + panel * PANEL..][..columns];
                 match start {
@@ -276,7 +276,7 @@ mod unit {
         for panel in 0..panels {
             let words = &right.words[panel * pairs * PANEL..][..pairs * PANEL];
             let columns = PANEL.min(right.columns - panel * PANEL);
-            let start = start.from_column(panel * PANEL);
+            let start = start.after(panel * PANEL);
             let across = columns.div_ceil(SIDE);
             for row in (0..rows).step_by(2 * SIDE) {
                 let count = (2 * SIDE).min(rows - row);

@@ -234,7 +234,7 @@ fn a_folder_that_cannot_be_listed_costs_its_own_answer_only() {
     pets(dir.path(), 1);
     let shut = dir.path().join("pets/shut");
     fs::create_dir(&shut).unwrap();
-    fs::set_permissions(&shut, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o000)).unwrap();
     if fs::read_dir(&shut).is_ok() {
         return; // whoever may do anything
     }
