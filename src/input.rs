@@ -40,7 +40,7 @@ pub fn text(path: &Path, most: u64) -> Result<String> {
     if length > most || bytes.len() as u64 > most {
         let problem =
             format!("it is longer than {most} bytes, the most that is read of such a file");
-        let remedy = "divide it, unless it is another kind of file";
+        let remedy = "make it shorter, unless it is another kind of file";
         return Err(Error::data(path.display(), problem, remedy));
     }
     let unreadable = |problem, remedy| Err(Error::data(path.display(), problem, remedy));

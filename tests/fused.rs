@@ -147,10 +147,11 @@ proptest! {
 
 #[test]
 fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
-    for name in ModelName::ALL {
+    // With 16 tokens, and with 64, which are more than go through softmax together.
+    let cases = [24, 48].map(|image_size| ModelName::ALL.map(|name| (image_size, name)));
+    for (image_size, name) in cases.concat() {
         let config = vit(VitConfig {
-            // More tokens than go through softmax together.
-            image_size: 48,
+            image_size,
             patch_size: 6,
             dim: 24,
             depth: 2,
@@ -164,7 +165,7 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
         let mut stream = Stream::new(7, Purpose::Show, 0, 0);
         let images = 12;
         let batch = Batch {
-            images: (0..images * 48 * 48 * 3)
+            images: (0..images * image_size * image_size * 3)
                 .map(|_| stream.uniform(-2.0, 2.0))
                 .collect(),
             targets: Targets::Hard((0..images as u32).map(|i| i % 5).collect()),
@@ -175,7 +176,7 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
             let workers = Workers::new(threads, 4, Device::flex()).unwrap();
             let workers = workers.in_precision(precision).unwrap();
             let outcome = workers
-                .train(&model, &batch, [48, 48, 3], 0.1, 7, 3)
+                .train(&model, &batch, [image_size, image_size, 3], 0.1, 7, 3)
                 .unwrap();
             let gradients: Vec<_> = outcome
                 .gradients
@@ -197,11 +198,12 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
                     |values: &mut dyn Iterator<Item = f32>| values.map(|v| v * v).sum::<f32>();
                 let size = norm(&mut exact.iter().copied()).sqrt();
                 let apart = norm(&mut exact.iter().zip(rounded).map(|(a, b)| a - b)).sqrt();
-                // A temperature's is one number, a difference of many that are rounded.
-                let most = if name.ends_with("temperature") {
-                    0.5
-                } else {
-                    0.05
+                // A temperature's is one number, a difference of many that are rounded: of so many
+                // more that its size says nothing, with 64 tokens.
+                let most = match name.ends_with("temperature") {
+                    true if image_size > 24 => continue,
+                    true => 0.2,
+                    false => 0.05,
                 };
                 assert!(apart < most * size, "{name}: {apart} of {size}");
                 assert!(apart > 0.0, "{name} was not rounded");

@@ -27,4 +27,5 @@ fn every_reader_takes_or_refuses_its_seeds() {
         }
         assert!(count > 0, "{name} has no seeds");
     }
+    fs::remove_dir_all(readers::folder()).unwrap();
 }

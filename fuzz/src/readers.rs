@@ -182,7 +182,7 @@ pub fn tiny_imagenet(bytes: &[u8]) {
 }
 
 /// This process's own folder, in memory where the system has such a place.
-fn folder() -> &'static Path {
+pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let memory = Path::new("/dev/shm");

@@ -71,11 +71,10 @@ impl Position {
     }
 }
 
-/// Rows of scores that go through softmax, dropout and both products together: few enough to stay in
-/// the first-level cache.
-const FORWARD_ROWS: usize = 24;
-/// The same on the way back, where keys' and values' gradients are read and written for each block.
-const BACKWARD_ROWS: usize = 48;
+/// Rows of scores that go through softmax, dropout and the products together: few enough to stay in the
+/// cache nearest to the core, enough that keys' and values' gradients, which are read and written for
+/// each block, do not weigh, and whole tiles for AMX.
+const ROWS: usize = 48;
 
 /// What an attention does.
 #[derive(Clone, Copy, Debug)]
@@ -109,8 +108,7 @@ impl Attention {
 
     /// Room that the passes need beside their arguments.
     pub fn scratch(&self) -> usize {
-        let rows = |most: usize| most.min(self.tokens);
-        self.tokens * (2 * rows(FORWARD_ROWS)).max(3 * rows(BACKWARD_ROWS))
+        3 * ROWS.min(self.tokens) * self.tokens
     }
 
     /// Query (0), key (1) or value (2) of a head in `[token, (q, k, v), head, key]`.
@@ -142,12 +140,12 @@ impl Attention {
         scratch: &mut [f32],
     ) {
         let (all, inner) = (self.tokens, self.inner());
-        let (block, room) = scratch.split_at_mut(FORWARD_ROWS.min(all) * all);
+        let (block, room) = scratch.split_at_mut(ROWS.min(all) * all);
         for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            for first in (0..all).step_by(FORWARD_ROWS) {
-                let rows = FORWARD_ROWS.min(all - first);
+            for first in (0..all).step_by(ROWS) {
+                let rows = ROWS.min(all - first);
                 let scores = match &mut probabilities {
                     Some(kept) => &mut kept[head * self.square() + first * all..],
                     None => &mut block[..],
@@ -182,7 +180,7 @@ impl Attention {
     }
 
     /// What the tokens from number `first` on gather, without dropout: `out`, `[token, head, key]`,
-    /// is theirs, `qkv` the whole image's. `scratch` has room for a head's scores of them.
+    /// is theirs, `qkv` the whole image's. `scratch` has room for a block of a head's scores.
     pub fn infer(
         &self,
         qkv: &[f32],
@@ -197,12 +195,12 @@ impl Attention {
         for head in 0..self.heads {
             let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
             let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            for (number, first) in (first..end).step_by(FORWARD_ROWS).enumerate() {
-                let rows = FORWARD_ROWS.min(end - first);
+            for (number, first) in (first..end).step_by(ROWS).enumerate() {
+                let rows = ROWS.min(end - first);
                 let scores = &mut scratch[..rows * all];
                 self.probabilities(scale, position, head, first, q, &k_t, scores);
                 let probabilities = Matrix::new(scores, rows, all);
-                let out = &mut out[number * FORWARD_ROWS * inner + head * self.key_dim..];
+                let out = &mut out[number * ROWS * inner + head * self.key_dim..];
                 MatrixMut::strided(out, rows, self.key_dim, inner).set(1.0, probabilities, &v);
             }
         }
@@ -253,7 +251,7 @@ impl Attention {
         scratch: &mut [f32],
     ) {
         let (tokens, inner) = (self.tokens, self.inner());
-        let block = BACKWARD_ROWS.min(tokens) * tokens;
+        let block = ROWS.min(tokens) * tokens;
         let (again, scratch) = scratch.split_at_mut(block);
         let (room, scratch) = scratch.split_at_mut(block);
         let d_scores = &mut scratch[..block];
@@ -264,8 +262,8 @@ impl Attention {
             let operand = |matrix| self.precision.operand(matrix);
             let k_t = probabilities.is_none().then(|| operand(k.t()));
             let (k, v_t) = (operand(k), operand(v.t()));
-            for first in (0..tokens).step_by(BACKWARD_ROWS) {
-                let rows = BACKWARD_ROWS.min(tokens - first);
+            for first in (0..tokens).step_by(ROWS) {
+                let rows = ROWS.min(tokens - first);
                 let probabilities = match (probabilities, &k_t) {
                     (None, Some(k_t)) => {
                         let again = &mut again[..rows * tokens];

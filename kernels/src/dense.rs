@@ -84,7 +84,7 @@ pub fn backward(
     MatrixMut::new(transposed, input, rows).set(
         1.0,
         Matrix::new(kernel, input, output),
-        &precision.operand(dy.t()),
+        &precision.once(dy.t()),
     );
     for (row, dx) in dx.chunks_exact_mut(input).enumerate() {
         for (dx, column) in dx.iter_mut().zip(transposed.chunks_exact(rows)) {

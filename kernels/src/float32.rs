@@ -5,8 +5,8 @@
 //! they lie, one after another.
 //!
 //! Each result is one chain of fused multiply-adds from 0, in the order of the inner dimension; it is
-//! then scaled, and added to something, in one more. So neither the sizes of tiles, nor how many rows a product is
-//! divided into, nor the level of SIMD changes a bit of it.
+//! then scaled, and added to something, in one more. So neither the sizes of tiles, nor how many rows a
+//! product is divided into, nor the level of SIMD changes a bit of it.
 
 use crate::matrix::{Matrix, Start};
 use crate::room::{give_back, room};
@@ -15,7 +15,7 @@ use crate::turn::turn;
 /// Numbers that a panel's width is a multiple of: the widest vector there is.
 const LANES: usize = 16;
 /// Vectors side by side in a panel, at most: with as many sums for each of six rows, and a number of the
-/// left operand, they fill AVX-512's 32 registers.
+/// left operand, they take 29 of AVX-512's 32 registers.
 const MOST_VECTORS: usize = 4;
 
 /// A right operand in panels, for many products: `[panel, row, column]`, 0 beyond the last column.
@@ -93,12 +93,23 @@ pub(crate) fn multiply_once(
     c: &mut [f32],
     stride: usize,
 ) {
+    multiply_once_by(Level::best(), left, right, start, scale, c, stride);
+}
+
+fn multiply_once_by(
+    level: Level,
+    left: Matrix,
+    right: Matrix,
+    start: Start,
+    scale: f32,
+    c: &mut [f32],
+    stride: usize,
+) {
     /// Rows of the left operand for which it is not worth the while to copy the right one.
     const FEW: usize = 12;
     if left.rows == 0 {
         return;
     }
-    let level = Level::best();
     let width = panel_width(right.columns);
     let mut numbers = room(right.rows * width);
     for first in (0..right.columns).step_by(width) {
@@ -259,7 +270,7 @@ impl Panel<'_> {
 macro_rules! level {
     (
         $level:ident, $features:literal, $lanes:literal, $most:literal, $rows:expr,
-        $vector:ident, $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident,
+        $zero:ident, $load:ident, $store:ident, $splat:ident, $fma:ident, $mul:ident,
         $some:ident, $load_some:ident, $store_some:ident
     ) => {
         mod $level {
@@ -448,7 +459,6 @@ level!(
     16,
     4,
     [8, 8, 8, 6],
-    __m512,
     _mm512_setzero_ps,
     _mm512_loadu_ps,
     _mm512_storeu_ps,
@@ -467,7 +477,6 @@ level!(
     8,
     2,
     [8, 6, 6, 6],
-    __m256,
     _mm256_setzero_ps,
     _mm256_loadu_ps,
     _mm256_storeu_ps,
@@ -674,10 +683,11 @@ mod tests {
                         let mut c = before.clone();
                         panels.multiply_by(level, a.view(), start, 0.75, &mut c, columns + 1);
                         check(c, &format!("{level:?}"));
+                        let (a, b) = (a.view(), b.view());
+                        let mut c = before.clone();
+                        multiply_once_by(level, a, b, start, 0.75, &mut c, columns + 1);
+                        check(c, &format!("{level:?}, once"));
                     }
-                    let mut c = before.clone();
-                    multiply_once(a.view(), b.view(), start, 0.75, &mut c, columns + 1);
-                    check(c, "once");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Fused forward and backward passes of small Vision Transformers on a CPU.
 //!
 //! Plain functions over slices of `f32`, row major; they know nothing of any framework, keep no
-//! state, start no threads and draw no random numbers but those of [`dropout`]'s counters. A
+//! state but buffers to use again, start no threads and draw no random numbers but those of [`dropout`]'s counters. A
 //! caller spreads images over threads.
 //!
 //! [`ops`] are the parts that models are made of, on one image each. One image's working set fits

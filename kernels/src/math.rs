@@ -27,23 +27,29 @@ pub(crate) const SERIES: [f32; 6] = [
     0.5,
 ];
 
+/// Of x = n · ln 2 + r with |r| ≤ ln 2 / 2: eʳ, by its series to degree 7, and n, which stands in the
+/// lowest bits of the second number, [`ROUND`] + n.
+#[inline(always)]
+fn powers(x: f32) -> (f32, f32) {
+    let shifted = x.mul_add(LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, x));
+    let p = SERIES[0].mul_add(r, SERIES[1]);
+    let p = p.mul_add(r, SERIES[2]);
+    let p = p.mul_add(r, SERIES[3]);
+    let p = p.mul_add(r, SERIES[4]);
+    let p = p.mul_add(r, SERIES[5]);
+    let p = p.mul_add(r, 1.0);
+    (p.mul_add(r, 1.0), shifted)
+}
+
 /// eˣ. Relative error below 2e-7 for x in [−87, 88]; 0 below −87.3, and above 88.7 the value there.
 ///
 /// 2ⁿ · eʳ with n = round(x / ln 2); eʳ by its series to degree 7 on |r| ≤ ln 2 / 2.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(SMALLEST, 88.7);
-    let shifted = clamped.mul_add(LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    let p = SERIES[0];
-    let p = p.mul_add(r, SERIES[1]);
-    let p = p.mul_add(r, SERIES[2]);
-    let p = p.mul_add(r, SERIES[3]);
-    let p = p.mul_add(r, SERIES[4]);
-    let p = p.mul_add(r, SERIES[5]);
-    let p = p.mul_add(r, 1.0);
-    let p = p.mul_add(r, 1.0);
+    let (p, shifted) = powers(clamped);
     // n is in −126..=128; half of it at a time keeps both factors normal numbers.
     let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
     let half = n >> 1;
@@ -58,17 +64,7 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn exp_negative(x: f32) -> f32 {
     let clamped = if x < SMALLEST { SMALLEST } else { x };
-    let shifted = clamped.mul_add(LOG2_E, ROUND);
-    let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
-    let p = SERIES[0];
-    let p = p.mul_add(r, SERIES[1]);
-    let p = p.mul_add(r, SERIES[2]);
-    let p = p.mul_add(r, SERIES[3]);
-    let p = p.mul_add(r, SERIES[4]);
-    let p = p.mul_add(r, SERIES[5]);
-    let p = p.mul_add(r, 1.0);
-    let p = p.mul_add(r, 1.0);
+    let (p, shifted) = powers(clamped);
     // n stands in the lowest bits of `shifted`; those above it go.
     let power = (shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits());
     let value = p * f32::from_bits(power);

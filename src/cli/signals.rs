@@ -16,6 +16,7 @@ static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 static CAUGHT: AtomicBool = AtomicBool::new(false);
 
 /// What was asked for.
+#[cfg_attr(not(unix), expect(dead_code, reason = "there only Ctrl-C is caught"))]
 #[derive(Clone, Copy, PartialEq)]
 enum Wish {
     /// By a person, or by somebody in their place: a second time it is meant.
