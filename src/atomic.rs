@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
@@ -67,20 +67,36 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, bytes).map_err(Error::io("write", path))
 }
 
+/// As [`write()`], of what `fill` writes, piece by piece.
+///
+/// # Errors
+/// As of [`write()`].
+pub fn write_by(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<()> {
+    replace_by(path, fill).map_err(Error::io("write", path))
+}
+
 /// As [`write()`], with the system's own error.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fn all(mut to: impl io::Write, bytes: &[u8]) -> io::Result<()> {
-        to.write_all(bytes)?;
-        to.flush()
-    }
-    match place(path)? {
-        Place::File(path, permissions) => put(&path, bytes, permissions),
-        Place::Stream(path) => all(existing(&path)?, bytes),
-        Place::Descriptor(1, _) => all(io::stdout(), bytes),
-        Place::Descriptor(2, _) => all(io::stderr(), bytes),
+    replace_by(path, |to| to.write_all(bytes))
+}
+
+fn replace_by(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut to: Box<dyn io::Write> = match place(path)? {
+        Place::File(path, permissions) => return put(&path, permissions, fill),
+        Place::Stream(path) => Box::new(existing(&path)?),
+        Place::Descriptor(1, _) => Box::new(io::stdout()),
+        Place::Descriptor(2, _) => Box::new(io::stderr()),
         // It may be a file, of which only the end is ours.
-        Place::Descriptor(_, path) => all(OpenOptions::new().append(true).open(path)?, bytes),
-    }
+        Place::Descriptor(_, path) => Box::new(OpenOptions::new().append(true).open(path)?),
+    };
+    fill(&mut to)?;
+    to.flush()
 }
 
 /// Refuses a path that [`write()`] could not write to, before long work whose result it is to take.
@@ -236,12 +252,16 @@ fn try_temporary(folder: &Path) -> io::Result<()> {
     temporary(folder).map(drop)
 }
 
-/// `permissions` are those of the file that is replaced.
-fn put(path: &Path, bytes: &[u8], permissions: Option<Permissions>) -> io::Result<()> {
+/// `permissions` are those of the file that is replaced; `fill` writes what is to be in it.
+fn put(
+    path: &Path,
+    permissions: Option<Permissions>,
+    fill: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> io::Result<()> {
     let _writing = writing();
     let mut temporary = temporary(folder(path))?;
     let file = temporary.as_file_mut();
-    file.write_all(bytes)?;
+    fill(file)?;
     if let Some(permissions) = permissions {
         file.set_permissions(permissions)?;
     }

@@ -111,62 +111,51 @@ impl Attention {
         3 * ROWS.min(self.tokens) * self.tokens
     }
 
-    /// Query (0), key (1) or value (2) of a head in `[token, (q, k, v), head, key]`.
-    fn view<'a>(&self, qkv: &'a [f32], which: usize, head: usize) -> Matrix<'a> {
-        let inner = self.inner();
-        let first = which * inner + head * self.key_dim;
-        Matrix::strided(&qkv[first..], self.tokens, self.key_dim, 3 * inner)
+    /// Queries (0), keys (1) or values (2) of a head's `[token, (q, k, v), key]`.
+    fn part<'a>(&self, qkv: Matrix<'a>, which: usize) -> Matrix<'a> {
+        qkv.from_column(which * self.key_dim, self.key_dim)
     }
 
-    fn view_mut<'a>(&self, qkv: &'a mut [f32], which: usize, head: usize) -> MatrixMut<'a> {
-        let inner = self.inner();
-        let first = which * inner + head * self.key_dim;
-        MatrixMut::strided(&mut qkv[first..], self.tokens, self.key_dim, 3 * inner)
-    }
-
-    /// One image: `qkv` is `[token, (q, k, v), head, key]`, `scale` what each head's scores are
-    /// multiplied by, `position` `[head, offset]`; `out`, `[token, head, key]`, is written, and
-    /// `probabilities`, `[head, token, token]` before dropout, where they are to be kept. `key` names the
-    /// dropout mask, over the elements of `probabilities`; without it nothing is dropped.
+    /// A head of one image: `qkv` is its `[token, (q, k, v), key]`, `scale` what its scores are
+    /// multiplied by, `position` its `[offset]`; `out`, `[token, key]` in rows [`inner`](Self::inner)
+    /// apart, is written, and `probabilities`, `[token, token]` before dropout, where they are to be kept.
+    /// `key` names the dropout mask, over the probabilities of all heads; without it nothing is dropped.
     #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn forward(
         &self,
-        qkv: &[f32],
-        scale: &[f32],
+        head: usize,
+        qkv: Matrix,
+        scale: f32,
         position: Option<&[f32]>,
         mut probabilities: Option<&mut [f32]>,
         out: &mut [f32],
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
-        let (all, inner) = (self.tokens, self.inner());
+        let all = self.tokens;
         let (block, room) = scratch.split_at_mut(ROWS.min(all) * all);
-        for head in 0..self.heads {
-            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            for first in (0..all).step_by(ROWS) {
-                let rows = ROWS.min(all - first);
-                let scores = match &mut probabilities {
-                    Some(kept) => &mut kept[head * self.square() + first * all..],
-                    None => &mut block[..],
-                };
-                let scores = &mut scores[..rows * all];
-                self.probabilities(scale, position, head, first, q, &k_t, scores);
-                let dropped = self.drop(scores, head, first, key, room);
-                let out = &mut out[first * inner + head * self.key_dim..];
-                let out = MatrixMut::strided(out, rows, self.key_dim, inner);
-                out.set(1.0, Matrix::new(dropped, rows, all), &v);
-            }
+        let [q, k, v] = [0, 1, 2].map(|which| self.part(qkv, which));
+        let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
+        for first in (0..all).step_by(ROWS) {
+            let rows = ROWS.min(all - first);
+            let scores = match &mut probabilities {
+                Some(kept) => &mut kept[first * all..],
+                None => &mut block[..],
+            };
+            let scores = &mut scores[..rows * all];
+            self.probabilities(scale, position, first, q, &k_t, scores);
+            let dropped = self.drop(scores, head, first, key, room);
+            let out = &mut out[first * self.inner()..];
+            let out = MatrixMut::strided(out, rows, self.key_dim, self.inner());
+            out.set(1.0, Matrix::new(dropped, rows, all), &v);
         }
     }
 
-    /// A head's probabilities of the tokens from number `first` on, as many as there is room for.
-    #[expect(clippy::too_many_arguments, reason = "what they are made of")]
+    /// Probabilities of the tokens from number `first` on, as many as there is room for.
     fn probabilities(
         &self,
-        scale: &[f32],
+        scale: f32,
         position: Option<&[f32]>,
-        head: usize,
         first: usize,
         q: Matrix,
         k_t: &Operand,
@@ -174,43 +163,37 @@ impl Attention {
     ) {
         let all = self.tokens;
         let rows = scores.len() / all;
-        MatrixMut::new(scores, rows, all).set(scale[head], q.from_row(first, rows), k_t);
-        self.add_position(position, head, scores, first);
+        MatrixMut::new(scores, rows, all).set(scale, q.from_row(first, rows), k_t);
+        if let (Some(position), Some(table)) = (self.position, position) {
+            position.add(table, scores, all, first);
+        }
         softmax(scores, all, self.mask_diagonal.then_some(first));
     }
 
-    /// What the tokens from number `first` on gather, without dropout: `out`, `[token, head, key]`,
-    /// is theirs, `qkv` the whole image's. `scratch` has room for a block of a head's scores.
+    /// What the tokens from number `first` on gather in a head, as many as `rows`, without dropout:
+    /// `out`, `[token, key]` in rows [`inner`](Self::inner) apart, is theirs, `qkv` the whole image's.
+    /// `scratch` has room for a block of scores.
+    #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn infer(
         &self,
-        qkv: &[f32],
-        scale: &[f32],
+        qkv: Matrix,
+        scale: f32,
         position: Option<&[f32]>,
         first: usize,
+        rows: usize,
         out: &mut [f32],
         scratch: &mut [f32],
     ) {
         let (inner, all) = (self.inner(), self.tokens);
-        let end = first + out.len() / inner;
-        for head in 0..self.heads {
-            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
-            for (number, first) in (first..end).step_by(ROWS).enumerate() {
-                let rows = ROWS.min(end - first);
-                let scores = &mut scratch[..rows * all];
-                self.probabilities(scale, position, head, first, q, &k_t, scores);
-                let probabilities = Matrix::new(scores, rows, all);
-                let out = &mut out[number * ROWS * inner + head * self.key_dim..];
-                MatrixMut::strided(out, rows, self.key_dim, inner).set(1.0, probabilities, &v);
-            }
-        }
-    }
-
-    /// Adds a head's biases by relative position to its scores from token number `first` on.
-    fn add_position(&self, table: Option<&[f32]>, head: usize, scores: &mut [f32], first: usize) {
-        if let (Some(position), Some(table)) = (self.position, table) {
-            let table = &table[head * position.offsets()..][..position.offsets()];
-            position.add(table, scores, self.tokens, first);
+        let [q, k, v] = [0, 1, 2].map(|which| self.part(qkv, which));
+        let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
+        for done in (0..rows).step_by(ROWS) {
+            let rows = ROWS.min(rows - done);
+            let scores = &mut scratch[..rows * all];
+            self.probabilities(scale, position, first + done, q, &k_t, scores);
+            let out = &mut out[done * inner..];
+            let out = MatrixMut::strided(out, rows, self.key_dim, inner);
+            out.set(1.0, Matrix::new(scores, rows, all), &v);
         }
     }
 
@@ -233,90 +216,77 @@ impl Attention {
         dropped
     }
 
-    /// One image, back: `d_out` is `[token, head, key]`; `d_qkv` is written, and the gradients of
-    /// `scale` and `position` are added to `d_scale` and `d_position`. The other arguments are the forward
-    /// pass's. Where probabilities were not kept, they are made again, a block at a time.
+    /// A head of one image, back: `d_out` is `[token, key]`; `d_qkv`, `[token, (q, k, v), key]`, is
+    /// written, and the gradient of `position` is added to `d_position`. Returns that of `scale`. The other
+    /// arguments are the forward pass's. Where probabilities were not kept, they are made again, a block
+    /// at a time.
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     pub fn backward(
         &self,
-        qkv: &[f32],
-        scale: &[f32],
+        head: usize,
+        qkv: Matrix,
+        scale: f32,
         position: Option<&[f32]>,
         probabilities: Option<&[f32]>,
-        d_out: &[f32],
+        d_out: Matrix,
         d_qkv: &mut [f32],
-        d_scale: &mut [f32],
         mut d_position: Option<&mut [f32]>,
         key: Option<u64>,
         scratch: &mut [f32],
-    ) {
-        let (tokens, inner) = (self.tokens, self.inner());
+    ) -> f32 {
+        let (tokens, width) = (self.tokens, self.key_dim);
         let block = ROWS.min(tokens) * tokens;
         let (again, scratch) = scratch.split_at_mut(block);
         let (room, scratch) = scratch.split_at_mut(block);
         let d_scores = &mut scratch[..block];
-        for head in 0..self.heads {
-            let [q, k, v] = [0, 1, 2].map(|which| self.view(qkv, which, head));
-            let d_out = &d_out[head * self.key_dim..];
-            let d_out = Matrix::strided(d_out, tokens, self.key_dim, inner);
-            let operand = |matrix| self.precision.operand(matrix);
-            let k_t = probabilities.is_none().then(|| operand(k.t()));
-            let (k, v_t) = (operand(k), operand(v.t()));
-            for first in (0..tokens).step_by(ROWS) {
-                let rows = ROWS.min(tokens - first);
-                let probabilities = match (probabilities, &k_t) {
-                    (None, Some(k_t)) => {
-                        let again = &mut again[..rows * tokens];
-                        self.probabilities(scale, position, head, first, q, k_t, again);
-                        &*again
-                    }
-                    (kept, _) => {
-                        let kept = kept.expect("they are kept, or keys were packed");
-                        &kept[head * self.square() + first * tokens..][..rows * tokens]
-                    }
-                };
-                let d_scores = &mut d_scores[..rows * tokens];
-                let (q, d_out) = (q.from_row(first, rows), d_out.from_row(first, rows));
-                let dropped = self.drop(probabilities, head, first, key, room);
-                MatrixMut::new(d_scores, rows, tokens).set(1.0, d_out, &v_t);
-                softmax_backward(probabilities, dropped, d_scores, tokens);
-                if let (Some(position), Some(table)) = (self.position, &mut d_position) {
-                    let table = &mut table[head * position.offsets()..][..position.offsets()];
-                    position.add_back(d_scores, tokens, first, table);
+        let [q, k, v] = [0, 1, 2].map(|which| self.part(qkv, which));
+        let operand = |matrix| self.precision.operand(matrix);
+        let k_t = probabilities.is_none().then(|| operand(k.t()));
+        let (k, v_t) = (operand(k), operand(v.t()));
+        for first in (0..tokens).step_by(ROWS) {
+            let rows = ROWS.min(tokens - first);
+            let probabilities = match (probabilities, &k_t) {
+                (None, Some(k_t)) => {
+                    let again = &mut again[..rows * tokens];
+                    self.probabilities(scale, position, first, q, k_t, again);
+                    &*again
                 }
-                let dropped = Matrix::new(dropped, rows, tokens);
-                let d_scores = Matrix::new(d_scores, rows, tokens);
-                let (d_k, d_v) = (1, 2);
-                for (which, left, scale, right) in [
-                    (d_v, dropped, 1.0, self.precision.once(d_out)),
-                    (d_k, d_scores, scale[head], self.precision.once(q)),
-                ] {
-                    let to = self.view_mut(d_qkv, which, head);
-                    match first {
-                        0 => to.set(scale, left.t(), &right),
-                        _ => to.add(scale, left.t(), &right),
-                    }
+                (kept, _) => {
+                    let kept = kept.expect("they are kept, or keys were packed");
+                    &kept[first * tokens..][..rows * tokens]
                 }
-                let to = &mut d_qkv[first * 3 * inner + head * self.key_dim..];
-                let to = MatrixMut::strided(to, rows, self.key_dim, 3 * inner);
-                to.set(scale[head], d_scores, &k);
+            };
+            let d_scores = &mut d_scores[..rows * tokens];
+            let (q, d_out) = (q.from_row(first, rows), d_out.from_row(first, rows));
+            let dropped = self.drop(probabilities, head, first, key, room);
+            MatrixMut::new(d_scores, rows, tokens).set(1.0, d_out, &v_t);
+            softmax_backward(probabilities, dropped, d_scores, tokens);
+            if let (Some(position), Some(table)) = (self.position, &mut d_position) {
+                position.add_back(d_scores, tokens, first, table);
             }
-            // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale. (A factor of
-            // exactly 0, which no draw or step of training meets, stays as it is.)
-            let first = head * self.key_dim;
-            let mut along = [0.0];
-            dot_strided(
-                &qkv[first..],
-                &d_qkv[first..],
-                self.key_dim,
-                3 * inner,
-                &mut along,
-            );
-            let [along] = along;
-            if scale[head] != 0.0 {
-                d_scale[head] += along / scale[head];
+            let dropped = Matrix::new(dropped, rows, tokens);
+            let d_scores = Matrix::new(d_scores, rows, tokens);
+            let (d_k, d_v) = (1, 2);
+            for (which, left, scale, right) in [
+                (d_v, dropped, 1.0, self.precision.once(d_out)),
+                (d_k, d_scores, scale, self.precision.once(q)),
+            ] {
+                let to = &mut d_qkv[which * width..];
+                let to = MatrixMut::strided(to, tokens, width, 3 * width);
+                match first {
+                    0 => to.set(scale, left.t(), &right),
+                    _ => to.add(scale, left.t(), &right),
+                }
             }
+            let to = &mut d_qkv[first * 3 * width..];
+            MatrixMut::strided(to, rows, width, 3 * width).set(scale, d_scores, &k);
         }
+        // Σ d(scores) ∘ q · kᵀ = Σ q ∘ (d(scores) · k), and the latter is dq / scale. (A factor of
+        // exactly 0, which no draw or step of training meets, stays as it is.)
+        let mut along = [0.0];
+        let d_q = Matrix::strided(d_qkv, tokens, width, 3 * width);
+        dot_rows(q, d_q, &mut along);
+        if scale == 0.0 { 0.0 } else { along[0] / scale }
     }
 }
 
@@ -449,10 +419,10 @@ dispatched! {
 }
 
 dispatched! {
-    /// Sum of the products of two matrices' elements, of rows `stride` apart.
-    fn dot_strided(a: &[f32], b: &[f32], width: usize, stride: usize, total: &mut [f32; 1]) {
-        for (a, b) in a.chunks(stride).zip(b.chunks(stride)) {
-            total[0] += dot(&a[..width], &b[..width]);
+    /// Sum of the products of two matrices' elements.
+    fn dot_rows(a: Matrix, b: Matrix, total: &mut [f32; 1]) {
+        for row in 0..a.rows {
+            total[0] += dot(a.row(row), b.row(row));
         }
     }
 }
@@ -460,62 +430,6 @@ dispatched! {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn probabilities_that_are_made_again_change_no_bit() {
-        let attention = Attention {
-            tokens: 65,
-            heads: 2,
-            key_dim: 5,
-            mask_diagonal: true,
-            position: Some(Position {
-                height: 8,
-                width: 8,
-                before: 1,
-            }),
-            dropout: Rate::new(0.2),
-            precision: Precision::F32,
-        };
-        let (tokens, inner) = (attention.tokens, attention.inner());
-        let wave = |speed: f32, n: usize| -> Vec<f32> {
-            (0..n).map(|i| (i as f32 * speed).sin()).collect()
-        };
-        let (qkv, d_out) = (wave(0.7, tokens * 3 * inner), wave(1.3, tokens * inner));
-        let (scale, position) = ([0.4, 0.6], wave(0.3, 2 * 15 * 15));
-        let run = |keep: bool| {
-            let mut kept = vec![f32::NAN; 2 * tokens * tokens];
-            let mut out = vec![f32::NAN; tokens * inner];
-            let mut scratch = vec![f32::NAN; attention.scratch()];
-            let kept = &mut kept[..];
-            attention.forward(
-                &qkv,
-                &scale,
-                Some(&position),
-                keep.then_some(&mut *kept),
-                &mut out,
-                Some(5),
-                &mut scratch,
-            );
-            let mut d_qkv = vec![f32::NAN; qkv.len()];
-            let (mut d_scale, mut d_position) = ([0.0; 2], vec![0.0; position.len()]);
-            scratch.fill(f32::NAN);
-            attention.backward(
-                &qkv,
-                &scale,
-                Some(&position),
-                keep.then_some(&*kept),
-                &d_out,
-                &mut d_qkv,
-                &mut d_scale,
-                Some(&mut d_position),
-                Some(5),
-                &mut scratch,
-            );
-            assert!(out.iter().chain(&d_qkv).all(|x| x.is_finite()));
-            (out, d_qkv, d_scale, d_position)
-        };
-        assert!(run(true) == run(false));
-    }
 
     #[test]
     fn softmax_has_the_same_bits_by_vectors_and_by_loops() {

@@ -3,12 +3,13 @@
 //! Such a product is bound by how the weights come from memory, so both directions read them
 //! row by row, as they lie.
 
-use crate::matrix::{Matrix, MatrixMut, Precision};
+use crate::matrix::{Matrix, MatrixMut, Operand, Precision};
+use crate::room::{give_back, room};
 use crate::simd::dispatched;
 
 /// Rows of the kernel that are taken together: few enough for a block of them to stay in cache
-/// while every row of x meets it.
-const ROWS: usize = 64;
+/// while every row of x meets it, and odd, so that its panels do not lie a power of two apart.
+const ROWS: usize = 97;
 
 /// Some columns of x · kernel + bias: `x` is `[row, in]`, `kernel` `[in, out]`; `y` is
 /// `[row, columns]`, those from `first` on.
@@ -26,12 +27,18 @@ pub fn forward(
     for row in y.chunks_exact_mut(columns) {
         row.copy_from_slice(&bias[first..first + columns]);
     }
+    // A block's inputs: in x they lie far apart, and often by a power of two.
+    let mut some = room::<f32>(rows * ROWS);
     for from in (0..input).step_by(ROWS) {
         let count = ROWS.min(input - from);
-        let x = Matrix::strided(&x[from..], rows, count, input);
+        for (to, x) in some.chunks_exact_mut(count).zip(x.chunks_exact(input)) {
+            to.copy_from_slice(&x[from..from + count]);
+        }
+        let x = Matrix::new(&some[..rows * count], rows, count);
         let kernel = Matrix::strided(&kernel[from * output + first..], count, columns, output);
-        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.once(kernel));
+        MatrixMut::new(y, rows, columns).add(1.0, x, &precision.operand(kernel));
     }
+    give_back(some);
 }
 
 dispatched! {
@@ -91,6 +98,27 @@ pub fn backward(
             *dx = column[row];
         }
     }
+}
+
+/// Some rows of the gradient of the kernel, xᵀ · dy: those from `first` on, into `gradient`, `[some, out]`.
+/// `x` is `[row, in]` in pieces, one after another, `dy` `[row, out]`, packed once for all rows of the
+/// gradient.
+pub fn gradient(x: &[&[f32]], dy: &Operand, first: usize, gradient: &mut [f32]) {
+    /// Rows at a time: whole tiles, of inputs that stay in cache.
+    const ROWS: usize = 48;
+    let (rows, output) = (dy.rows(), dy.columns());
+    let input = x.iter().map(|x| x.len()).sum::<usize>() / rows;
+    let mut some = room::<f32>(rows * ROWS);
+    for (number, gradient) in gradient.chunks_mut(ROWS * output).enumerate() {
+        let (first, count) = (first + number * ROWS, gradient.len() / output);
+        let inputs = x.iter().flat_map(|x| x.chunks_exact(input));
+        for (to, x) in some.chunks_exact_mut(count).zip(inputs) {
+            to.copy_from_slice(&x[first..first + count]);
+        }
+        let x = Matrix::new(&some[..rows * count], rows, count);
+        MatrixMut::new(gradient, count, output).set(1.0, x.t(), dy);
+    }
+    give_back(some);
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use crate::turn::turn;
 
 /// Numbers that a panel's width is a multiple of: the widest vector there is.
 const LANES: usize = 16;
-/// Vectors side by side in a panel, at most: with as many sums for each of six rows, and a number of the
-/// left operand, they take 29 of AVX-512's 32 registers.
+/// Vectors of so many numbers side by side in a panel, at most, for AVX-512: with as many sums for each of
+/// six rows, and a number of the left operand, they take 29 of its 32 registers.
 const MOST_VECTORS: usize = 4;
 
 /// A right operand in panels, for many products: `[panel, row, column]`, 0 beyond the last column.
@@ -28,11 +28,15 @@ pub(crate) struct Panels {
 
 impl Panels {
     pub fn new(matrix: Matrix) -> Self {
-        let width = panel_width(matrix.columns);
+        let width = panel_width(matrix.columns, Level::best());
         let length = matrix.columns.div_ceil(width) * matrix.rows * width;
         let mut numbers = room(length);
-        for (panel, to) in panels(&mut numbers, matrix.rows * width, matrix.columns, width) {
-            pack(matrix, panel, width, to);
+        if width == LANES && matrix.column_stride == 1 {
+            pack_rows(matrix, &mut numbers[..length]);
+        } else {
+            for (panel, to) in panels(&mut numbers, matrix.rows * width, matrix.columns, width) {
+                pack(matrix, panel, width, to);
+            }
         }
         Self {
             numbers,
@@ -110,7 +114,7 @@ fn multiply_once_by(
     if left.rows == 0 {
         return;
     }
-    let width = panel_width(right.columns);
+    let width = panel_width(right.columns, level);
     let mut numbers = room(right.rows * width);
     for first in (0..right.columns).step_by(width) {
         let columns = width.min(right.columns - first);
@@ -138,10 +142,17 @@ fn multiply_once_by(
     give_back(numbers);
 }
 
-/// Columns of a panel: as many vectors as fit, and about as many in each panel.
-fn panel_width(columns: usize) -> usize {
+/// Columns of a panel: as many vectors as a level's tiles have side by side, and about as many in each
+/// panel. (So what a tile reads of a panel lies without gaps: rows further apart, by a power of two,
+/// would share few places of the nearest cache.)
+fn panel_width(columns: usize, level: Level) -> usize {
+    let most = match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => MOST_VECTORS,
+        _ => 1,
+    };
     let vectors = columns.div_ceil(LANES).max(1);
-    LANES * vectors.div_ceil(vectors.div_ceil(MOST_VECTORS))
+    LANES * vectors.div_ceil(vectors.div_ceil(most))
 }
 
 /// Each panel's first column, and the numbers of it.
@@ -539,6 +550,25 @@ mod portable {
     }
 }
 
+/// All panels' numbers, where each is one vector wide: row by row, so that they come from memory in the
+/// order in which they lie.
+fn pack_rows(matrix: Matrix, to: &mut [f32]) {
+    let panel = matrix.rows * LANES;
+    for row in 0..matrix.rows {
+        let (vectors, rest) = matrix.row(row).as_chunks::<LANES>();
+        let mut at = row * LANES;
+        for vector in vectors {
+            to[at..at + LANES].copy_from_slice(vector);
+            at += panel;
+        }
+        if !rest.is_empty() {
+            let (numbers, zeros) = to[at..at + LANES].split_at_mut(rest.len());
+            numbers.copy_from_slice(rest);
+            zeros.fill(0.0);
+        }
+    }
+}
+
 /// A panel's numbers: columns from `first` on, 0 beyond the last one.
 fn pack(matrix: Matrix, first: usize, width: usize, to: &mut [f32]) {
     let Matrix {
@@ -553,6 +583,16 @@ fn pack(matrix: Matrix, first: usize, width: usize, to: &mut [f32]) {
         return;
     }
     if column_stride == 1 {
+        if columns == LANES && width == LANES {
+            let rows = to.as_chunks_mut::<LANES>().0.iter_mut().take(rows);
+            for (row, to) in rows.enumerate() {
+                let from = &data[row * row_stride + first..];
+                *to = *from
+                    .first_chunk()
+                    .expect("the matrix lies within its slice");
+            }
+            return;
+        }
         for (row, to) in to.chunks_exact_mut(width).take(rows).enumerate() {
             let (numbers, rest) = to.split_at_mut(columns);
             numbers.copy_from_slice(&data[row * row_stride + first..][..columns]);
@@ -693,6 +733,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn panels_share_the_vectors_evenly() {
         for (columns, width) in [
@@ -704,7 +745,8 @@ mod tests {
             (144, 48),
             (768, 64),
         ] {
-            assert_eq!(panel_width(columns), width, "{columns}");
+            assert_eq!(panel_width(columns, Level::Avx512), width, "{columns}");
+            assert_eq!(panel_width(columns, Level::Avx2), LANES, "{columns}");
         }
     }
 }

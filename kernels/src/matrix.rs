@@ -53,6 +53,28 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// Some columns, from number `first` on, of rows that lie as such.
+    ///
+    /// Panics where there are not as many, or columns do.
+    pub fn from_column(self, first: usize, columns: usize) -> Self {
+        assert!(self.column_stride == 1);
+        assert!(
+            self.columns
+                .checked_sub(first)
+                .is_some_and(|rest| columns <= rest)
+        );
+        let data = &self.data[first.min(self.data.len())..];
+        Self::strided(data, self.rows, columns, self.row_stride.max(columns))
+    }
+
+    /// A row's numbers.
+    ///
+    /// Panics where columns lie as such.
+    pub(crate) fn row(&self, row: usize) -> &'a [f32] {
+        assert!(self.column_stride == 1 && row < self.rows);
+        &self.data[row * self.row_stride..][..self.columns]
+    }
+
     /// The transpose, on the same numbers.
     pub fn t(self) -> Self {
         Self {
@@ -181,6 +203,27 @@ enum Kind<'a> {
     Tiles(tiles::Packed),
 }
 
+impl Operand<'_> {
+    /// Its rows: what is summed over.
+    pub fn rows(&self) -> usize {
+        self.shape().0
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> usize {
+        self.shape().1
+    }
+
+    fn shape(&self) -> (usize, usize) {
+        match &self.0 {
+            Kind::F32(b) => (b.rows, b.columns),
+            Kind::Once(b) => (b.rows, b.columns),
+            Kind::Bf16(b) => (b.rows, b.columns),
+            Kind::Tiles(b) => (b.rows, b.columns),
+        }
+    }
+}
+
 /// What a product's result is added to.
 #[derive(Clone, Copy)]
 pub(crate) enum Start<'a> {
@@ -254,12 +297,7 @@ impl<'a> MatrixMut<'a> {
     }
 
     fn product(self, start: Start, scale: f32, a: Matrix, b: &Operand) {
-        let (rows, columns) = match &b.0 {
-            Kind::F32(b) => (b.rows, b.columns),
-            Kind::Once(b) => (b.rows, b.columns),
-            Kind::Bf16(b) => (b.rows, b.columns),
-            Kind::Tiles(b) => (b.rows, b.columns),
-        };
+        let (rows, columns) = b.shape();
         assert_eq!((self.rows, self.columns), (a.rows, columns));
         assert_eq!(a.columns, rows);
         let (c, stride) = (self.data, self.row_stride);

@@ -1,8 +1,8 @@
 //! Batches for the trainer, made ahead of it on worker threads.
 //!
-//! Batch k is made by worker k mod n and waits in that worker's own channel, so batches come out
-//! in order, whatever the number of workers, and at most [`AHEAD`] of each worker's wait at a
-//! time: memory stays bounded. A dropped [`Loader`] ends its workers.
+//! Batch k is made by worker k mod n, which holds it until it is asked for: so batches come out in
+//! order, whatever the number of workers, and each has one, in the making or waiting. A dropped
+//! [`Loader`] ends its workers.
 
 use std::io;
 use std::sync::Arc;
@@ -16,8 +16,19 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::random::{Purpose, Stream};
 
-/// Finished batches that wait in a worker's channel.
-pub const AHEAD: usize = 1;
+/// Threads that make batches of so many bytes, of so many that could: not so many that what waits is more
+/// than a model's weights would be.
+fn workers(threads: usize, batch_bytes: u64) -> usize {
+    /// Bytes of the batches that wait, about.
+    const WAITING: u64 = 1 << 28;
+    let fitting = WAITING / batch_bytes.max(1);
+    threads.min(fitting as usize).max(1)
+}
+
+/// Batches of so many bytes that there are at once: one in use, and one of each thread of the loader.
+pub fn batches_at_once(threads: usize, batch_bytes: u64) -> u64 {
+    1 + workers(threads, batch_bytes) as u64
+}
 
 /// Which samples, in which order, how many at a time.
 #[derive(Clone, Debug)]
@@ -59,7 +70,8 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Starts `workers` threads on the sampler. Without `epoch` the images are only preprocessed.
+    /// Starts at most so many threads on the sampler, fewer where batches are large. Without `epoch` the
+    /// images are only preprocessed.
     ///
     /// # Errors
     /// [`Error::Recipe`] where the system does not let so many threads start.
@@ -68,13 +80,14 @@ impl Loader {
         sampler: Sampler,
         preprocess: Arc<Preprocess>,
         epoch: Option<EpochAugmentation>,
-        workers: usize,
+        threads: usize,
     ) -> Result<Self> {
-        let workers = workers.max(1);
+        let batch = sampler.batch.min(sampler.order.len()) * preprocess.output_len();
+        let workers = workers(threads, 4 * batch as u64);
         let sampler = Arc::new(sampler);
         let started: io::Result<Vec<_>> = (0..workers)
             .map(|worker| {
-                let (sender, receiver) = sync_channel(AHEAD);
+                let (sender, receiver) = sync_channel(0);
                 let (split, sampler) = (split.clone(), sampler.clone());
                 let (preprocess, epoch) = (preprocess.clone(), epoch.clone());
                 let work = move || {

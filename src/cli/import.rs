@@ -74,7 +74,7 @@ pub fn run(command: Command) -> Result<()> {
     // Built once, so that a file whose weights do not fit is refused here and not later.
     let model = info.with_weights(&weights, file.display(), &device::cpu())?;
     std::fs::create_dir_all(&out).map_err(Error::io("create", &out))?;
-    models::file::save(&path, &info, &params::weights(&model), &[])?;
+    models::file::save(&path, &info, &params::views(&model), &[])?;
     if !assumed.is_empty() {
         note!(
             "not in the file, and taken as its code's defaults: {}; --dropout and --head-dropout \

@@ -2,6 +2,7 @@
 //! safetensors. A trained model, a checkpoint and an imported model are all such files, so each
 //! is all that a prediction needs.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::File;
@@ -9,7 +10,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
@@ -21,7 +22,7 @@ use crate::data::pictures::{Fit, Square};
 use crate::error::{Error, Result};
 use crate::input;
 use crate::migrate::{self, SCHEMA};
-use crate::params::{self, Array, Arrays, keras};
+use crate::params::{self, Array, Arrays, Views, keras};
 
 /// What a model needs to know besides its weights.
 ///
@@ -500,30 +501,24 @@ fn header(file: &mut File, length: u64, path: &Path) -> Result<Metadata> {
     Ok(header)
 }
 
-struct Numbers<'a>(&'a Array);
-
-impl View for Numbers<'_> {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.0.shape
-    }
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        let bytes = self.0.values.iter().flat_map(|value| value.to_le_bytes());
-        bytes.collect::<Vec<u8>>().into()
-    }
-    fn data_len(&self) -> usize {
-        4 * self.0.values.len()
+/// Numbers as a file has them: little-endian.
+fn bytes(numbers: &[f32]) -> Cow<'_, [u8]> {
+    match cfg!(target_endian = "little") {
+        true => Cow::Borrowed(bytemuck::cast_slice(numbers)),
+        false => {
+            let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
+            Cow::Owned(bytes.collect())
+        }
     }
 }
 
 /// Writes groups of arrays and JSON values so that `path` is at every moment either its old
-/// contents or its new ones, whole: to a temporary name beside it, synced, renamed.
+/// contents or its new ones, whole: to a temporary name beside it, synced, renamed. The numbers go
+/// there from where they lie.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Model`] where there is more text than a header takes.
-pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)]) -> Result<()> {
+pub fn write(path: &Path, groups: &[(&str, &Views)], metadata: &[(&str, String)]) -> Result<()> {
     let text: usize = metadata.iter().map(|(_, value)| value.len()).sum();
     if text > MOST_TEXT {
         return Err(Error::model(
@@ -532,11 +527,6 @@ pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)
             "give the classes shorter names, or train fewer epochs",
         ));
     }
-    let tensors = groups.iter().flat_map(|(group, arrays)| {
-        arrays
-            .iter()
-            .map(move |(name, array)| (format!("{group}.{name}"), Numbers(array)))
-    });
     let texts = metadata.iter();
     let mut metadata: HashMap<_, _> = texts
         .map(|(key, value)| (key.to_string(), value.clone()))
@@ -544,38 +534,52 @@ pub fn write(path: &Path, groups: &[(&str, &Arrays)], metadata: &[(&str, String)
     let texts = metadata
         .iter()
         .map(|(key, text)| (key.clone(), crc32c::crc32c(text.as_bytes())));
-    let numbers = groups
-        .iter()
-        .map(|(group, arrays)| (group.to_string(), checksum(arrays)));
+    let numbers = groups.iter().map(|(group, views)| {
+        (
+            group.to_string(),
+            checksum(views.values().map(|v| v.numbers())),
+        )
+    });
     let sums: Sums = texts.chain(numbers).collect();
     let sums = serde_json::to_string(&sums).expect("plain data can be written as JSON");
     metadata.insert(SUMS.into(), sums);
-    let bytes = safetensors::serialize(tensors, Some(metadata))
-        .expect("names are unique and lengths fit their shapes");
-    atomic::write(path, &bytes)
+    let (mut tensors, mut arrays, mut end) = (vec![], vec![], 0);
+    for (group, views) in groups {
+        for (name, view) in *views {
+            let begin = end;
+            end += 4 * view.numbers().len();
+            let info = TensorInfo {
+                dtype: Dtype::F32,
+                shape: view.shape.clone(),
+                data_offsets: (begin, end),
+            };
+            tensors.push((format!("{group}.{name}"), info));
+            arrays.push(view.numbers());
+        }
+    }
+    let header = Metadata::new(Some(metadata), tensors)
+        .expect("names are unique, lengths fit their shapes, and nothing lies between");
+    let mut header = serde_json::to_vec(&header).expect("plain data can be written as JSON");
+    // The numbers begin at a multiple of eight.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    atomic::write_by(path, |file| {
+        file.write_all(&(header.len() as u64).to_le_bytes())?;
+        file.write_all(&header)?;
+        arrays
+            .iter()
+            .try_for_each(|numbers| file.write_all(&bytes(numbers)))
+    })
 }
 
-/// CRC-32C over arrays' numbers as a file has them, in the order of their names.
-fn checksum(arrays: &Arrays) -> u32 {
-    arrays.values().fold(0, |sum, array| {
-        // As many at a time as stay in a core's cache.
-        array.values.chunks(4096).fold(sum, |sum, values| {
-            let bytes: Vec<u8> = values
-                .iter()
-                .flat_map(|value| value.to_le_bytes())
-                .collect();
-            crc32c::crc32c_append(sum, &bytes)
-        })
+/// CRC-32C over arrays' numbers as a file has them, one after another.
+fn checksum<'a>(arrays: impl Iterator<Item = &'a [f32]>) -> u32 {
+    arrays.fold(0, |sum, numbers| {
+        crc32c::crc32c_append(sum, &bytes(numbers))
     })
 }
 
 /// Writes a model, with what else is to be known of it.
-pub fn save(
-    path: &Path,
-    info: &ModelInfo,
-    weights: &Arrays,
-    more: &[(&str, String)],
-) -> Result<()> {
+pub fn save(path: &Path, info: &ModelInfo, weights: &Views, more: &[(&str, String)]) -> Result<()> {
     let info = serde_json::to_string(info).expect("plain data can be written as JSON");
     let metadata = [&[("model", info)], more].concat();
     write(path, &[("weights", weights)], &metadata)
@@ -777,6 +781,8 @@ mod tests {
         let (from, to) = config.split_once(" to ").unwrap_or(("", ""));
         assert!(info.contains(from), "{info}");
         let info = info.replacen(from, to, 1);
+        let weights = weights.into_iter().map(|(name, w)| (name, w.into()));
+        let weights = weights.collect();
         write(&path, &[("weights", &weights)], &[("model", info)]).unwrap();
         (path, dir)
     }

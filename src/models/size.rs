@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Model, ModelConfig};
+use crate::augment::loader;
 use crate::error::{Error, Result};
 use crate::params;
 use crate::strict;
@@ -43,15 +44,10 @@ impl ModelSize {
         self.weights() * if averaged { 4 } else { 3 }
     }
 
-    /// Bytes of memory that writing a checkpoint takes: its arrays, and the file made of them.
-    pub fn saving(&self, averaged: bool) -> u64 {
-        2 * self.checkpoint(averaged)
-    }
-
     /// Bytes of memory that training takes, about, besides the data set: weights and moments, their
     /// gradients and those of the parts that are added to them, what is kept of the images that go
     /// through the model at once, what waits of the whole batch, and the batches that are made
-    /// ahead. While a checkpoint is written, [more](Self::saving) comes on top.
+    /// ahead. (A checkpoint is written from where its numbers lie.)
     pub fn training(
         &self,
         batch: usize,
@@ -65,8 +61,7 @@ impl ModelSize {
             .min(batch.div_ceil(4))
             .max(1)
             .saturating_mul(threads);
-        // One in use, and of each thread of the loader one that waits and one in the making.
-        let batches = 2 * threads + 1;
+        let batches = loader::batches_at_once(threads as usize, self.image.saturating_mul(batch));
         let images = self.kept.saturating_mul(at_once.min(batch));
         let batch = self
             .waiting
@@ -288,8 +283,8 @@ mod tests {
         };
         // By `smallvit bench` with two threads, in MB.
         for (vit, batch, micro_batch, measured) in [
-            (VitConfig::default(), 256, 32, 1200),
-            (VitConfig::default(), 1024, 32, 1482),
+            (VitConfig::default(), 256, 16, 880),
+            (VitConfig::default(), 4096, 16, 1900),
             (plain_head, 256, 64, 1392),
             (quickstart, 64, 32, 122),
         ] {

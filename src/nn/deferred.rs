@@ -18,7 +18,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
 use smallvit_kernels::dense as kernels;
-use smallvit_kernels::matrix::{Matrix, MatrixMut, Precision};
+use smallvit_kernels::matrix::{Matrix, Operand, Precision};
 
 use super::basic::Dense;
 use super::buffer::Buffer;
@@ -47,8 +47,8 @@ pub const ROWS: usize = 512;
 pub struct DeferredLayer {
     /// Its name.
     pub name: String,
-    /// `[image, in]`.
-    x: Vec<f32>,
+    /// `[image, in]` of each micro-batch.
+    x: Vec<Flat>,
     /// `[image, out]`.
     dy: Vec<f32>,
     /// Images.
@@ -61,19 +61,18 @@ impl Deferred {
         let mut kept = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let mut layers: Vec<DeferredLayer> = vec![];
         for ((name, _), (x, dy)) in std::mem::take(&mut kept.layers) {
-            let rows = x.layout().shape()[0];
-            match layers.last_mut().filter(|layer| layer.name == name) {
-                Some(layer) => {
-                    layer.x.extend(slice(&x));
-                    layer.dy.extend(slice(&dy));
-                    layer.images += rows;
-                }
-                None => layers.push(DeferredLayer {
+            if layers.last().is_none_or(|layer| layer.name != name) {
+                layers.push(DeferredLayer {
                     name,
-                    x: slice(&x).to_vec(),
-                    dy: slice(&dy).to_vec(),
-                    images: rows,
-                }),
+                    x: vec![],
+                    dy: vec![],
+                    images: 0,
+                });
+            }
+            if let Some(layer) = layers.last_mut() {
+                layer.images += x.shape()[0];
+                layer.x.push(x);
+                layer.dy.extend(slice(&dy));
             }
         }
         layers
@@ -89,7 +88,7 @@ impl Deferred {
 impl DeferredLayer {
     /// Width of the input.
     pub fn input(&self) -> usize {
-        self.x.len() / self.images
+        self.x[0].shape()[1]
     }
 
     /// Width of the output.
@@ -97,16 +96,15 @@ impl DeferredLayer {
         self.dy.len() / self.images
     }
 
+    /// The output's gradients, for [`kernel_rows`](Self::kernel_rows).
+    pub fn operand(&self, precision: Precision) -> Operand<'static> {
+        precision.operand(Matrix::new(&self.dy, self.images, self.output()))
+    }
+
     /// Some rows of the kernel's gradient, xᵀ · dy: those from [`ROWS`] times `part` on.
-    pub fn kernel_rows(&self, part: usize, precision: Precision) -> Vec<f32> {
-        let (input, output) = (self.input(), self.output());
-        let first = part * ROWS;
-        let rows = ROWS.min(input - first);
-        let mut gradient = vec![0.0; rows * output];
-        let x = Matrix::strided(&self.x[first..], self.images, rows, input);
-        let dy = precision.once(Matrix::new(&self.dy, self.images, output));
-        MatrixMut::new(&mut gradient, rows, output).set(1.0, x.t(), &dy);
-        gradient
+    pub fn kernel_rows(&self, part: usize, dy: &Operand, gradient: &mut [f32]) {
+        let x: Vec<&[f32]> = self.x.iter().map(slice).collect();
+        kernels::gradient(&x, dy, part * ROWS, gradient);
     }
 
     /// The bias's gradient: the sum of dy over the images.
@@ -242,7 +240,7 @@ fn by_inputs(x: &[f32], kernel: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
     y
 }
 
-/// Some columns a thread.
+/// Some columns a thread: how many does not change a bit of any.
 fn by_columns(
     x: &[f32],
     kernel: &[f32],
@@ -250,18 +248,21 @@ fn by_columns(
     rows: usize,
     precision: Precision,
 ) -> Vec<f32> {
-    /// Columns a thread takes at a time: a fixed number, for the same bits at any number.
-    const COLUMNS: usize = 512;
+    /// What a thread's columns are a multiple of.
+    const COLUMNS: usize = 64;
     let output = bias.len();
-    let strips: Vec<Vec<f32>> = (0..output.div_ceil(COLUMNS))
-        .into_par_iter()
-        .map(|strip| {
-            let first = strip * COLUMNS;
-            let mut y = vec![0.0; rows * COLUMNS.min(output - first)];
-            kernels::forward(precision, x, kernel, bias, first, &mut y, rows);
-            y
-        })
-        .collect();
+    let each = output.div_ceil(rayon::current_num_threads());
+    let each = each.next_multiple_of(COLUMNS);
+    let strip = |first: usize| {
+        let mut y = vec![0.0; rows * each.min(output - first)];
+        kernels::forward(precision, x, kernel, bias, first, &mut y, rows);
+        y
+    };
+    if each >= output {
+        return strip(0);
+    }
+    let firsts: Vec<usize> = (0..output).step_by(each).collect();
+    let strips: Vec<Vec<f32>> = firsts.into_par_iter().map(strip).collect();
     let mut y = Vec::with_capacity(rows * output);
     for row in 0..rows {
         for strip in &strips {
@@ -314,20 +315,29 @@ mod tests {
     #[test]
     fn a_kernels_gradient_is_the_same_in_parts() {
         let (images, input, output) = (3, ROWS + 77, 5);
-        let wave = |n: usize, speed: f32| (0..n).map(|i| (i as f32 * speed).sin()).collect();
+        let wave = |n: usize, speed: f32| -> Vec<f32> {
+            (0..n).map(|i| (i as f32 * speed).sin()).collect()
+        };
+        let x = wave(images * input, 0.3);
+        let (two, one) = x.split_at(2 * input);
         let layer = DeferredLayer {
             name: "layer".into(),
-            x: wave(images * input, 0.3),
+            x: vec![
+                tensor(two.to_vec(), [2, input]),
+                tensor(one.to_vec(), [1, input]),
+            ],
             dy: wave(images * output, 0.7),
             images,
         };
-        let found = [0, 1]
-            .map(|part| layer.kernel_rows(part, Precision::F32))
-            .concat();
-        assert_eq!(found.len(), input * output);
+        assert_eq!((layer.input(), layer.output()), (input, output));
+        let mut found = vec![f32::NAN; input * output];
+        let dy = layer.operand(Precision::F32);
+        for (part, rows) in found.chunks_mut(ROWS * output).enumerate() {
+            layer.kernel_rows(part, &dy, rows);
+        }
         for i in 0..input {
             for o in 0..output {
-                let product = |n: usize| layer.x[n * input + i] * layer.dy[n * output + o];
+                let product = |n: usize| x[n * input + i] * layer.dy[n * output + o];
                 let expected: f32 = (0..images).map(product).sum();
                 assert!((found[i * output + o] - expected).abs() < 1e-6);
             }

@@ -26,6 +26,7 @@ use smallvit_kernels::ops::{Chain, ChainWeights, Direction, Stage, Values};
 use super::buffer::Buffer;
 use super::step::{Prepared, Step};
 use super::{Context, Layer};
+use crate::params::Array;
 
 /// The CPU backend's tensor.
 pub(super) type Flat = <Flex as BackendTypes>::FloatTensorPrimitive;
@@ -62,6 +63,14 @@ fn hold(parameter: DispatchTensor) -> Arc<dyn Values> {
     <Dispatch as Reveal>::reveal(parameter, slot.clone());
     let tensor = slot.0.lock().unwrap_or_else(|e| e.into_inner()).take();
     Arc::new(Held(tensor.expect("the CPU's backend puts it there")))
+}
+
+/// A tensor's numbers: where they lie, if that is where the kernels run, else a copy.
+pub(crate) fn held<const D: usize>(tensor: Tensor<D>) -> Arc<dyn Values> {
+    match can(&tensor) {
+        true => hold(tensor.without_autodiff().into_dispatch()),
+        false => Arc::new(Array::of(tensor).values),
+    }
 }
 
 /// Where [`Reveal`] puts a tensor.

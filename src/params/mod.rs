@@ -11,12 +11,15 @@ pub mod pytorch;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
+use smallvit_kernels::ops::Values;
 
 use crate::error::{Error, Result};
 use crate::models::Model;
+use crate::nn::fused;
 
 /// Names of parameters and sites of random numbers that were renamed: what they are called now, and
 /// first were. `*` is a number in both.
@@ -80,6 +83,56 @@ impl Array {
             .expect("every tensor of a model holds 32-bit floats");
         Self { shape, values }
     }
+}
+
+/// Numbers and their shape, to be read only: where they lie, without a copy, if that is in this machine's
+/// memory.
+#[derive(Clone)]
+pub struct View {
+    /// Length of each axis.
+    pub shape: Vec<usize>,
+    numbers: Arc<dyn Values>,
+}
+
+impl View {
+    /// Of a tensor.
+    pub fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+        Self {
+            shape: tensor.dims().to_vec(),
+            numbers: fused::held(tensor),
+        }
+    }
+
+    /// The numbers, row major.
+    pub fn numbers(&self) -> &[f32] {
+        self.numbers.values()
+    }
+}
+
+impl From<Array> for View {
+    fn from(array: Array) -> Self {
+        Self {
+            shape: array.shape,
+            numbers: Arc::new(array.values),
+        }
+    }
+}
+
+/// Views by name.
+pub type Views = BTreeMap<String, View>;
+
+/// Every parameter's numbers. The model must stay as it is while they live: a step of training would
+/// have to copy them.
+pub fn views(model: &Model) -> Views {
+    struct Collect(Views);
+    impl EachParameter for Collect {
+        fn visit<const D: usize>(&mut self, name: &str, value: Tensor<D>) {
+            self.0.insert(name.into(), View::of(value));
+        }
+    }
+    let mut collect = Collect(Views::new());
+    for_each(model, &mut collect);
+    collect.0
 }
 
 /// Arrays by name.

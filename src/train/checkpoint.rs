@@ -20,7 +20,7 @@ use super::step::diverged;
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::models::file::{self, Contents};
-use crate::params::{self, Arrays};
+use crate::params::{self, Views};
 use crate::{input, words};
 
 /// When a checkpoint is due within an epoch. After every epoch there is one anyway.
@@ -335,22 +335,22 @@ pub fn save_epoch(state: &TrainState, origin: Origin) -> Result<()> {
     save_last(state, &weights, origin)
 }
 
-/// A state's weights as arrays.
+/// A state's weights, where they lie.
 struct Weights {
-    own: Arrays,
-    average: Option<Arrays>,
+    own: Views,
+    average: Option<Views>,
 }
 
 impl Weights {
     fn of(state: &TrainState) -> Self {
         let average = state.average.as_ref();
         Self {
-            own: params::weights(state.model()),
-            average: average.map(|average| params::weights(&average.model(state.model()))),
+            own: params::views(state.model()),
+            average: average.map(|average| params::views(&average.model(state.model()))),
         }
     }
 
-    fn judged(&self) -> &Arrays {
+    fn judged(&self) -> &Views {
         self.average.as_ref().unwrap_or(&self.own)
     }
 }
@@ -379,9 +379,9 @@ fn save_last(state: &TrainState, weights: &Weights, origin: Origin) -> Result<()
 /// Writes a checkpoint, unless it would be no use.
 fn write_state(state: &TrainState, weights: &Weights, origin: Origin, path: &Path) -> Result<()> {
     let (first, second) = state.optimizer.moments();
-    let arrays = [&weights.own, &first, &second];
-    let mut values = arrays.iter().flat_map(|arrays| arrays.values());
-    if !values.all(|array| array.values.iter().all(|value| value.is_finite())) {
+    let views = [&weights.own, &first, &second];
+    let mut views = views.iter().flat_map(|views| views.values());
+    if !views.all(|view| view.numbers().iter().all(|value| value.is_finite())) {
         return Err(diverged(&state.counters));
     }
     let mut groups = vec![("weights", &weights.own)];

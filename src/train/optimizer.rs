@@ -24,7 +24,7 @@ use super::gradients::Checked;
 use super::groups::{Scale, Scales};
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::params::{self, Array, Arrays, EachParameter, MapParameter};
+use crate::params::{self, Array, Arrays, EachParameter, MapParameter, View, Views};
 
 /// What weight decay is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,12 +115,12 @@ impl AdamW {
     }
 
     /// The moments to save, first and second; none before the first step.
-    pub fn moments(&self) -> (Arrays, Arrays) {
-        let arrays = |of: fn(&Moments) -> &Tensor<1>| {
-            let array = |(name, m): (&String, &Moments)| (name.clone(), Array::of(of(m).clone()));
-            self.moments.iter().map(array).collect()
+    pub fn moments(&self) -> (Views, Views) {
+        let views = |of: fn(&Moments) -> &Tensor<1>| {
+            let view = |(name, m): (&String, &Moments)| (name.clone(), View::of(of(m).clone()));
+            self.moments.iter().map(view).collect()
         };
-        (arrays(|m| &m.first), arrays(|m| &m.second))
+        (views(|m| &m.first), views(|m| &m.second))
     }
 
     /// The optimizer as it was saved after so many steps, for this model; `place` is for the
@@ -186,7 +186,8 @@ fn clip(gradients: &Checked, most: f64) -> Option<f64> {
     }
     // Summed here, one after another: a backend's sum may depend on its number of threads.
     let square = |gradient: &Tensor<1>| -> f64 {
-        let values = Array::of(gradient.clone()).values;
+        let values = View::of(gradient.clone());
+        let values = values.numbers();
         values.iter().map(|&g| f64::from(g) * f64::from(g)).sum()
     };
     let squares = gradients.iter().map(|(_, gradient)| square(gradient));

@@ -152,7 +152,7 @@ impl Default for TrainRecipe {
             seed: 42,
             epochs: 50,
             batch: 256,
-            micro_batch: 32,
+            micro_batch: 16,
             precision: Precision::F32,
             schedule: ScheduleKind::Constant,
             learning_rate: 1e-3,

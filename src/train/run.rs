@@ -104,10 +104,8 @@ pub fn check_memory(
         return Ok(());
     }
     let (channels, classes) = (data.info.input[2], data.info.classes.len());
-    let size = recipe.model.size(channels, classes);
-    let saving = size.saving(recipe.train.average.is_some());
     let images = data.train.samples.len();
-    recipe.check_memory(channels, classes, images, threads, saving)
+    recipe.check_memory(channels, classes, images, threads, 0)
 }
 
 /// Bytes of what the run in this folder has written, and will replace where it goes on from there.

@@ -248,11 +248,20 @@ impl Workers {
     /// Forms the weight gradients that waited for the whole batch.
     fn add_deferred(&self, step: &Step, gradients: &mut Gradients) -> Result<()> {
         for layer in step.deferred().layers() {
-            let mut kernel = Vec::with_capacity(layer.input() * layer.output());
+            let mut kernel = vec![0.0; layer.input() * layer.output()];
+            let dy = layer.operand(self.precision);
+            let parts = kernel.chunks_mut(ROWS * layer.output()).enumerate();
+            let (count, parts) = (parts.len(), Mutex::new(parts));
             self.in_order(
-                layer.input().div_ceil(ROWS),
-                |part| layer.kernel_rows(part, self.precision),
-                |rows| kernel.extend(rows),
+                count,
+                |_| {
+                    // Whichever comes next: what a part's numbers are depends on its place alone.
+                    let next = parts.lock().unwrap_or_else(|e| e.into_inner()).next();
+                    if let Some((part, rows)) = next {
+                        layer.kernel_rows(part, &dy, rows);
+                    }
+                },
+                |()| (),
             );
             for (leaf, values) in [("kernel", kernel), ("bias", layer.bias())] {
                 let length = [values.len()];

@@ -62,14 +62,14 @@ const GAMMA: usize = 0;
 const BETA: usize = 1;
 const QKV_KERNEL: usize = 2;
 
-// Places of the kernels.
-const QKV: usize = 0;
-const OUTPUT: usize = 1;
-/// Of the way back: what QKV is on the way forward.
-const QKV_AGAIN: usize = 2;
-
-/// Place of the scores' factors, a head each, among what is derived.
+// Places of what is derived.
+/// The scores' factors, a head each.
 const SCALES: usize = 0;
+/// The kernel of queries, keys and values, `[dim, head, (q, k, v), key]`: the parameter has the heads
+/// last but one.
+const BY_HEAD: usize = 1;
+/// Its bias, the same way.
+const BIAS_BY_HEAD: usize = 2;
 
 // Places of the keys.
 const PROBABILITIES_SITE: usize = 0;
@@ -95,29 +95,68 @@ impl AttentionResidual {
         }
     }
 
-    /// Queries, keys and values; probabilities, unless these are made again; what the heads gather; the
-    /// branch, where γ's gradient needs it.
+    /// What the heads gather; the branch, where γ's gradient needs it; queries, keys and values,
+    /// `[head, token, (q, k, v), key]`, and probabilities, `[head, token, token]`, unless these are made
+    /// again.
     fn kept(&self) -> [usize; 4] {
         let Attention { tokens, heads, .. } = self.attention;
-        let kept = usize::from(!self.attention.precision.makes_again());
         let inner = self.attention.inner();
-        let branch = if self.residual.layer_scale {
-            tokens * self.dim
-        } else {
-            0
+        let branch = match self.residual.layer_scale {
+            true => tokens * self.dim,
+            false => 0,
         };
+        let kept = usize::from(!self.attention.precision.makes_again());
         [
-            kept * tokens * 3 * inner,
-            kept * heads * tokens * tokens,
             tokens * inner,
             branch,
+            kept * tokens * 3 * inner,
+            kept * heads * tokens * tokens,
         ]
     }
 
-    /// Numbers of queries, keys and values where they are made again.
-    fn again(&self) -> usize {
-        let again = usize::from(self.attention.precision.makes_again());
-        again * self.attention.tokens * 3 * self.attention.inner()
+    // Places of the kernels.
+
+    /// A head's part of the kernel of queries, keys and values.
+    fn qkv(&self, head: usize) -> usize {
+        head
+    }
+
+    /// The output's kernel on the way forward; on the way back a head's part of it.
+    fn output(&self, head: usize) -> usize {
+        self.attention.heads + head
+    }
+
+    /// Of the way back: what `qkv` is on the way forward.
+    fn qkv_again(&self, head: usize) -> usize {
+        2 * self.attention.heads + head
+    }
+
+    /// Columns in the parameter's order, (q, k, v), head, key, with the heads first.
+    fn by_head(&self, values: &[f32]) -> Vec<f32> {
+        let mut all = Vec::with_capacity(values.len());
+        for row in values.chunks_exact(3 * self.attention.inner()) {
+            for head in 0..self.attention.heads {
+                for which in 0..3 {
+                    let part = which * self.attention.heads + head;
+                    all.extend(&row[part * self.attention.key_dim..][..self.attention.key_dim]);
+                }
+            }
+        }
+        all
+    }
+
+    /// And back.
+    fn by_part(&self, values: &[f32]) -> Vec<f32> {
+        let mut all = Vec::with_capacity(values.len());
+        for row in values.chunks_exact(3 * self.attention.inner()) {
+            for which in 0..3 {
+                for head in 0..self.attention.heads {
+                    let part = 3 * head + which;
+                    all.extend(&row[part * self.attention.key_dim..][..self.attention.key_dim]);
+                }
+            }
+        }
+        all
     }
 
     /// What each head's scores are multiplied by.
@@ -164,7 +203,7 @@ impl AttentionResidual {
         let (tokens, inner) = (x.len() / self.dim, self.attention.inner());
         let gathered = Matrix::new(gathered, tokens, inner);
         let (kernel, bias) = (
-            weights.kernel(OUTPUT),
+            weights.kernel(self.output(0)),
             weights.parameter(places.output_bias),
         );
         if self.residual.layer_scale {
@@ -176,19 +215,30 @@ impl AttentionResidual {
         }
     }
 
-    /// Normalised tokens → queries, keys and values.
-    fn project_in(&self, weights: &Weights, kernel: &Operand, normal: &[f32], qkv: &mut [f32]) {
-        let (tokens, width) = (normal.len() / self.dim, 3 * self.attention.inner());
-        let bias = self.places().qkv_bias;
-        MatrixMut::new(qkv, tokens, width).set_with(
-            bias.map(|place| weights.parameter(place)),
+    /// Normalised tokens → a head's queries, keys and values, in rows `stride` apart.
+    fn project_in(
+        &self,
+        weights: &Weights,
+        kernel: &Operand,
+        head: usize,
+        normal: &[f32],
+        qkv: &mut [f32],
+        stride: usize,
+    ) {
+        let (tokens, width) = (normal.len() / self.dim, 3 * self.attention.key_dim);
+        let bias = self.qkv_bias.then(|| weights.derived(BIAS_BY_HEAD));
+        MatrixMut::strided(qkv, tokens, width, stride).set_with(
+            bias.map(|bias| &bias[head * width..][..width]),
             Matrix::new(normal, tokens, self.dim),
             kernel,
         );
     }
 
-    fn position<'a>(&self, weights: &'a Weights) -> Option<&'a [f32]> {
-        self.places().position.map(|place| weights.parameter(place))
+    /// A head's biases by relative position.
+    fn position<'a>(&self, weights: &'a Weights, head: usize) -> Option<&'a [f32]> {
+        let position = self.attention.position?;
+        let table = weights.parameter(self.places().position?);
+        Some(&table[head * position.offsets()..][..position.offsets()])
     }
 }
 
@@ -226,7 +276,7 @@ impl ImageOp for AttentionResidual {
     }
 
     fn sizes(&self) -> Sizes {
-        let (tokens, inner) = (self.attention.tokens, self.attention.inner());
+        let tokens = self.attention.tokens;
         Sizes {
             rows_in: tokens,
             width_in: self.dim,
@@ -234,10 +284,9 @@ impl ImageOp for AttentionResidual {
             width_out: self.dim,
             kept: self.kept().iter().sum(),
             scratch: self.attention.scratch()
-                + tokens * (3 * self.dim + 4 * inner)
-                + self.again()
-                + 2 * self.dim
-                + self.attention.heads,
+                + tokens * (3 * self.dim + 7 * self.attention.key_dim)
+                + self.attention.heads
+                + 2 * self.dim,
         }
     }
 
@@ -247,15 +296,39 @@ impl ImageOp for AttentionResidual {
     }
 
     fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> Weights {
-        let inner = self.attention.inner();
+        let Attention { heads, key_dim, .. } = self.attention;
+        let (inner, places) = (self.attention.inner(), self.places());
         let scales = self.scales(&values);
+        let kernel = self.by_head(values[QKV_KERNEL].values());
+        let bias = places.qkv_bias.map(|at| self.by_head(values[at].values()));
         let mut weights = Weights::new(values, direction, self.attention.precision);
         weights.derive(scales);
-        weights.add_kernel(Source::Parameter(QKV_KERNEL), self.dim, 3 * inner);
-        let output = Source::Parameter(self.places().output_kernel);
-        weights.add_kernel(output, inner, self.dim);
-        if weights.makes_again() {
-            weights.add_kernel_as_is(Source::Parameter(QKV_KERNEL), self.dim, 3 * inner);
+        weights.derive(kernel);
+        if let Some(bias) = bias {
+            weights.derive(bias);
+        }
+        let by_head = Source::Derived(BY_HEAD);
+        let output = Source::Parameter(places.output_kernel);
+        let (back, width) = (direction == Direction::Backward, 3 * key_dim);
+        for head in 0..heads {
+            weights.add_part(by_head, self.dim, heads * width, |all| {
+                let part = all.from_column(head * width, width);
+                if back { part.t() } else { part }
+            });
+        }
+        if !back {
+            weights.add_kernel(output, inner, self.dim);
+            return weights;
+        }
+        for head in 0..heads {
+            weights.add_part(output, inner, self.dim, |all| {
+                all.from_row(head * key_dim, key_dim).t()
+            });
+        }
+        for head in 0..heads {
+            weights.add_part(by_head, self.dim, heads * width, |all| {
+                all.from_column(head * width, width)
+            });
         }
         weights
     }
@@ -274,22 +347,30 @@ impl ImageOp for AttentionResidual {
             y.copy_from_slice(x);
             return;
         };
-        let [qkv, probabilities, gathered, branch] =
+        let (tokens, width) = (self.attention.tokens, 3 * self.attention.key_dim);
+        let [gathered, branch, qkv, probabilities] =
             self.kept().map(|length| take(&mut kept, length));
-        let qkv = match qkv.is_empty() {
-            true => take(&mut scratch, self.again()),
-            false => qkv,
-        };
-        self.share(weights, x, qkv, scratch);
-        self.attention.forward(
-            qkv,
-            weights.derived(SCALES),
-            self.position(weights),
-            Some(probabilities).filter(|kept| !kept.is_empty()),
-            gathered,
-            key(PROBABILITIES_SITE),
-            scratch,
-        );
+        let normal = take(&mut scratch, x.len());
+        let passing = take(&mut scratch, tokens * width);
+        let mut of_heads = qkv.chunks_exact_mut(tokens * width);
+        let mut squares = probabilities.chunks_exact_mut(tokens * tokens);
+        let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
+        norm::forward(x, gamma, beta, self.epsilon, normal);
+        for (head, scale) in weights.derived(SCALES).iter().enumerate() {
+            let kernel = weights.kernel(self.qkv(head));
+            let qkv = of_heads.next().unwrap_or(&mut *passing);
+            self.project_in(weights, kernel, head, normal, qkv, width);
+            self.attention.forward(
+                head,
+                Matrix::new(qkv, tokens, width),
+                *scale,
+                self.position(weights, head),
+                squares.next(),
+                &mut gathered[head * self.attention.key_dim..],
+                key(PROBABILITIES_SITE),
+                scratch,
+            );
+        }
         self.project(weights, gathered, x, s, y, branch);
     }
 
@@ -310,19 +391,20 @@ impl ImageOp for AttentionResidual {
             return;
         };
         let places = self.places();
-        let (tokens, inner, dim) = (self.attention.tokens, self.attention.inner(), self.dim);
-        let operand = |values, width| {
-            let matrix = Matrix::new(values, tokens, width);
-            self.attention.precision.once(matrix)
-        };
-        let [qkv, probabilities, gathered, branch] =
+        let Attention {
+            tokens, key_dim, ..
+        } = self.attention;
+        let (inner, dim, width) = (self.attention.inner(), self.dim, 3 * key_dim);
+        let [gathered, branch, qkv, probabilities] =
             self.kept().map(|length| split(&mut kept, length));
-        let qkv_again = take(&mut scratch, self.again());
         let d_branch = take(&mut scratch, tokens * dim);
         let normal = take(&mut scratch, tokens * dim);
         let d_normal = take(&mut scratch, tokens * dim);
-        let d_gathered = take(&mut scratch, tokens * inner);
-        let d_qkv = take(&mut scratch, tokens * 3 * inner);
+        let again = take(&mut scratch, tokens * width);
+        let mut of_heads = qkv.chunks_exact(tokens * width);
+        let mut squares = probabilities.chunks_exact(tokens * tokens);
+        let d_qkv = take(&mut scratch, tokens * width);
+        let d_out = take(&mut scratch, tokens * key_dim);
         let d_scales = take(&mut scratch, self.attention.heads);
         let (row1, row2) = (take(&mut scratch, dim), take(&mut scratch, dim));
 
@@ -334,55 +416,64 @@ impl ImageOp for AttentionResidual {
             scaled(s, dy, d_branch);
         }
         add_rows(&mut sums[places.output_bias], d_branch);
+        let d_branch = Matrix::new(d_branch, tokens, dim);
         MatrixMut::new(&mut sums[places.output_kernel], inner, dim).add(
             1.0,
             Matrix::new(gathered, tokens, inner).t(),
-            &operand(d_branch, dim),
-        );
-        MatrixMut::new(d_gathered, tokens, inner).set(
-            1.0,
-            Matrix::new(d_branch, tokens, dim),
-            weights.kernel(OUTPUT),
+            &self.attention.precision.once(d_branch),
         );
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        let qkv = match qkv.is_empty() {
-            true => {
-                self.project_in(weights, weights.kernel(QKV_AGAIN), normal, qkv_again);
-                qkv_again
+        let scales = weights.derived(SCALES);
+        for (head, (scale, d_scale)) in scales.iter().zip(&mut *d_scales).enumerate() {
+            let qkv = match of_heads.next() {
+                Some(kept) => kept,
+                None => {
+                    let kernel = weights.kernel(self.qkv_again(head));
+                    self.project_in(weights, kernel, head, normal, again, width);
+                    &*again
+                }
+            };
+            let kernel = weights.kernel(self.output(head));
+            MatrixMut::new(d_out, tokens, key_dim).set(1.0, d_branch, kernel);
+            let d_position = places.position.map(|place| {
+                let offsets = sums[place].len() / self.attention.heads;
+                &mut sums[place][head * offsets..][..offsets]
+            });
+            *d_scale = self.attention.backward(
+                head,
+                Matrix::new(qkv, tokens, width),
+                *scale,
+                self.position(weights, head),
+                squares.next(),
+                Matrix::new(d_out, tokens, key_dim),
+                d_qkv,
+                d_position,
+                key(PROBABILITIES_SITE),
+                scratch,
+            );
+            if let Some(place) = places.qkv_bias {
+                add_rows(&mut sums[place][head * width..][..width], d_qkv);
             }
-            false => qkv,
-        };
-        d_scales.fill(0.0);
-        let d_position = places.position.map(|place| &mut sums[place][..]);
-        self.attention.backward(
-            qkv,
-            weights.derived(SCALES),
-            self.position(weights),
-            Some(probabilities).filter(|kept| !kept.is_empty()),
-            d_gathered,
-            d_qkv,
-            d_scales,
-            d_position,
-            key(PROBABILITIES_SITE),
-            scratch,
-        );
+            let d_qkv = Matrix::new(d_qkv, tokens, width);
+            let sum = &mut sums[QKV_KERNEL][head * width..];
+            MatrixMut::strided(sum, dim, width, 3 * inner).add(
+                1.0,
+                Matrix::new(normal, tokens, dim).t(),
+                &self.attention.precision.once(d_qkv),
+            );
+            let (to, kernel) = (
+                MatrixMut::new(d_normal, tokens, dim),
+                weights.kernel(self.qkv(head)),
+            );
+            match head {
+                0 => to.set(1.0, d_qkv, kernel),
+                _ => to.add(1.0, d_qkv, kernel),
+            }
+        }
         if let Some(place) = places.temperature {
             self.add_temperature(weights, d_scales, &mut sums[place]);
         }
-        if let Some(place) = places.qkv_bias {
-            add_rows(&mut sums[place], d_qkv);
-        }
-        MatrixMut::new(&mut sums[QKV_KERNEL], dim, 3 * inner).add(
-            1.0,
-            Matrix::new(normal, tokens, dim).t(),
-            &operand(d_qkv, 3 * inner),
-        );
-        MatrixMut::new(d_normal, tokens, dim).set(
-            1.0,
-            Matrix::new(d_qkv, tokens, 3 * inner),
-            weights.kernel(QKV),
-        );
         dx.copy_from_slice(dy);
         let [d_gamma, d_beta, ..] = sums else {
             unreachable!("there are five sums or more")
@@ -400,16 +491,32 @@ impl ImageOp for AttentionResidual {
         );
     }
 
+    /// Sums have the heads first.
+    fn gradients(&self, _: &Weights, mut sums: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        for place in [Some(QKV_KERNEL), self.places().qkv_bias]
+            .into_iter()
+            .flatten()
+        {
+            sums[place] = self.by_part(&sums[place]);
+        }
+        sums
+    }
+
     fn reach(&self) -> Reach {
         Reach::Shared(3 * self.attention.inner())
     }
 
-    /// Queries, keys and values: `[token, (q, k, v), head, key]`.
+    /// Queries, keys and values: `[token, head, (q, k, v), key]`.
     fn share(&self, weights: &Weights, x: &[f32], qkv: &mut [f32], mut scratch: &mut [f32]) {
         let normal = take(&mut scratch, x.len());
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        self.project_in(weights, weights.kernel(QKV), normal, qkv);
+        let width = 3 * self.attention.key_dim;
+        for head in 0..self.attention.heads {
+            let (kernel, qkv) = (weights.kernel(self.qkv(head)), &mut qkv[head * width..]);
+            let stride = self.attention.heads * width;
+            self.project_in(weights, kernel, head, normal, qkv, stride);
+        }
     }
 
     fn infer(
@@ -423,12 +530,22 @@ impl ImageOp for AttentionResidual {
         mut scratch: &mut [f32],
     ) {
         let x = &x[(first - x_first) * self.dim..][..y.len()];
-        let tokens = x.len() / self.dim;
-        let gathered = take(&mut scratch, tokens * self.attention.inner());
+        let rows = x.len() / self.dim;
+        let (tokens, key_dim) = (self.attention.tokens, self.attention.key_dim);
+        let gathered = take(&mut scratch, rows * self.attention.inner());
         let branch = take(&mut scratch, x.len());
-        let (scales, position) = (weights.derived(SCALES), self.position(weights));
-        self.attention
-            .infer(qkv, scales, position, first, gathered, scratch);
+        let qkv = Matrix::new(qkv, tokens, 3 * self.attention.inner());
+        for (head, scale) in weights.derived(SCALES).iter().enumerate() {
+            self.attention.infer(
+                qkv.from_column(head * 3 * key_dim, 3 * key_dim),
+                *scale,
+                self.position(weights, head),
+                first,
+                rows,
+                &mut gathered[head * key_dim..],
+                scratch,
+            );
+        }
         self.project(weights, gathered, x, 1.0, y, branch);
     }
 

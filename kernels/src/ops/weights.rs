@@ -78,26 +78,24 @@ impl Weights {
     /// Adds a kernel, `[rows, columns]`, to be multiplied by: as it is on the way forward, its
     /// transpose on the way back. Returns its place.
     pub fn add_kernel(&mut self, source: Source, rows: usize, columns: usize) -> usize {
-        let matrix = self.matrix(source, rows, columns);
-        let matrix = match self.direction {
+        let direction = self.direction;
+        self.add_part(source, rows, columns, |matrix| match direction {
             Direction::Forward => matrix,
             Direction::Backward => matrix.t(),
-        };
-        self.kernels.push(self.precision.operand(matrix));
-        self.kernels.len() - 1
+        })
     }
 
-    /// Adds a kernel that is multiplied by as it is, in either direction: for what is made again on the
-    /// way back. Returns its place.
-    pub fn add_kernel_as_is(&mut self, source: Source, rows: usize, columns: usize) -> usize {
+    /// Adds what `part` takes of a kernel, `[rows, columns]`, to be multiplied by. Returns its place.
+    pub fn add_part(
+        &mut self,
+        source: Source,
+        rows: usize,
+        columns: usize,
+        part: impl FnOnce(Matrix) -> Matrix,
+    ) -> usize {
         let matrix = self.matrix(source, rows, columns);
-        self.kernels.push(self.precision.operand(matrix));
+        self.kernels.push(self.precision.operand(part(matrix)));
         self.kernels.len() - 1
-    }
-
-    /// Whether these are for the way back, and it needs a kernel as the way forward has it.
-    pub fn makes_again(&self) -> bool {
-        self.direction == Direction::Backward && self.precision.makes_again()
     }
 
     /// A kernel to multiply by.
