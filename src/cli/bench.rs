@@ -82,15 +82,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let threads = arguments.threads.count();
     check_room(&recipe, &arguments, threads)?;
     let precision = recipe.train.precision;
-    if precision != Precision::F32 && (arguments.inference || arguments.composed) {
+    if precision != Precision::F32 && arguments.composed {
         return Err(Error::recipe(
             "--precision",
-            "inference and Burn's own operations are in float32 only",
-            "leave out --inference or --composed, or choose f32",
+            "Burn's own operations are in float32 only",
+            "leave out --composed, or choose f32",
         ));
     }
     let mut workers = Workers::new(threads, recipe.train.micro_batch, arguments.device.open()?)?
-        .in_precision(precision)?;
+        .in_precision(precision)?
+        .inferring_in(precision)?;
     if arguments.composed {
         workers = workers.composed();
     }

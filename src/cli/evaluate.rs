@@ -15,13 +15,12 @@ use smallvit::train::folder::RunFolder;
 use smallvit::train::metrics::{Sums, image_loss, rank, standard_error};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
-use smallvit::train::workers::Workers;
 use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::classes::Matching;
 use super::dataset::DataOptions;
-use super::options::{DeviceOption, Threads};
+use super::options::{DeviceOption, InferencePrecision, Threads};
 use super::output::{self, note};
 
 /// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
@@ -44,6 +43,8 @@ pub struct Arguments {
     which: Which,
     #[command(flatten)]
     device: DeviceOption,
+    #[command(flatten)]
+    precision: InferencePrecision,
     /// Where the confusion matrix is drawn, as PNG, JPEG or SVG [default: confusion.png in the run
     /// folder; nowhere for a model's file].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
@@ -153,7 +154,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
 
     let mut answers = Answers::new(&info.classes);
-    let workers = Workers::new(arguments.threads.count(), recipe.train.micro_batch, device)?;
+    let workers = arguments.precision.workers(&arguments.threads, device)?;
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let preprocess = std::sync::Arc::new(info.preprocess());

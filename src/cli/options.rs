@@ -10,6 +10,7 @@ use smallvit::train::device;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::schedule::ScheduleKind;
+use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
 
@@ -50,6 +51,29 @@ pub struct PrecisionOption {
     /// much faster; bf16-emulated and bf16-amx-emulated compute the same bits on any, slowly.
     #[arg(long)]
     pub precision: Option<Precision>,
+}
+
+/// How products are multiplied where nothing is trained.
+#[derive(Args, Clone)]
+pub struct InferencePrecision {
+    /// How products are multiplied. bf16 needs a processor with AVX-512 BF16, bf16-amx one with AMX;
+    /// bf16-emulated and bf16-amx-emulated compute the same bits on any, slowly. A model's accuracy hardly
+    /// changes by it, but answers are not those of f32 to the last digit.
+    #[arg(long, default_value_t)]
+    pub precision: Precision,
+}
+
+impl InferencePrecision {
+    /// Workers that compute so.
+    pub fn workers(&self, threads: &Threads, device: Device) -> Result<Workers> {
+        let workers = Workers::new(threads.count(), 1, device)?.inferring_in(self.precision);
+        workers.map_err(|error| match error {
+            Error::Recipe {
+                problem, remedy, ..
+            } => Error::recipe("--precision", problem, remedy),
+            other => other,
+        })
+    }
 }
 
 impl PrecisionOption {

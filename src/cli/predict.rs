@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 use smallvit::data::{folder, pictures};
 use smallvit::models::file::{self, ModelInfo};
 use smallvit::train::metrics::probabilities;
-use smallvit::train::workers::Workers;
 use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::evaluate::Which;
-use super::options::{DeviceOption, Threads};
+use super::options::{DeviceOption, InferencePrecision, Threads};
 use super::output::{self, note};
 
 /// Pictures that are read and answered at a time, and the most bytes that they may take.
@@ -39,6 +38,8 @@ pub struct Arguments {
     #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
+    precision: InferencePrecision,
+    #[command(flatten)]
     threads: Threads,
     /// Print a JSON array with an object a picture: its name as `image`, and its `likeliest`
     /// classes and `logits`, or the `error`.
@@ -50,7 +51,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let device = arguments.device.open()?;
     let path = arguments.which.file(&arguments.model)?;
     let (info, model) = file::open(&path, &device)?;
-    let workers = Workers::new(arguments.threads.count(), 32, device)?;
+    let workers = arguments.precision.workers(&arguments.threads, device)?;
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let bytes = size_of::<f32>() * shape.iter().product::<usize>();

@@ -767,6 +767,11 @@ mod tests {
         );
     }
 
+    fn views(arrays: Arrays) -> Views {
+        let view = |(name, array): (String, Array)| (name, array.into());
+        arrays.into_iter().map(view).collect()
+    }
+
     /// The fixture's model, with another configuration or other weights.
     fn changed(
         config: &str,
@@ -781,9 +786,7 @@ mod tests {
         let (from, to) = config.split_once(" to ").unwrap_or(("", ""));
         assert!(info.contains(from), "{info}");
         let info = info.replacen(from, to, 1);
-        let weights = weights.into_iter().map(|(name, w)| (name, w.into()));
-        let weights = weights.collect();
-        write(&path, &[("weights", &weights)], &[("model", info)]).unwrap();
+        write(&path, &[("weights", &views(weights))], &[("model", info)]).unwrap();
         (path, dir)
     }
 
@@ -903,7 +906,7 @@ mod tests {
         weights.get_mut("sequence.position").unwrap().values[0] = f32::NEG_INFINITY;
         write(
             &path,
-            &[("weights", &good), ("average", &weights)],
+            &[("weights", &views(good)), ("average", &views(weights))],
             &[("model", info)],
         )
         .unwrap();

@@ -17,7 +17,7 @@ pub fn check_precision(precision: Precision, device: &Device) -> Result<()> {
     if *device != cpu() {
         return refuse(
             "bfloat16 products are computed on the CPU alone",
-            "train on the device cpu, or in f32",
+            "choose the device cpu, or f32",
         );
     }
     let (lacks, emulated) = match precision {

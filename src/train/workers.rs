@@ -39,6 +39,7 @@ pub struct Workers {
     device: Device,
     composed: bool,
     precision: Precision,
+    inference: Precision,
 }
 
 /// What a training batch came to.
@@ -77,11 +78,19 @@ impl Workers {
             device,
             composed: false,
             precision: Precision::F32,
+            inference: Precision::F32,
         })
     }
 
-    /// Trains with products in this precision; inference stays in float32. Refused where this
-    /// machine cannot: see [`device::check_precision`](super::device::check_precision).
+    /// Infers with products in this precision; otherwise in float32, whatever it trains in. Refused where
+    /// this machine cannot, as by [`Workers::in_precision`].
+    pub fn inferring_in(mut self, precision: Precision) -> Result<Self> {
+        super::device::check_precision(precision, &self.device)?;
+        self.inference = precision;
+        Ok(self)
+    }
+
+    /// Trains with products in this precision. Refused where this machine cannot: see [`device::check_precision`](super::device::check_precision).
     pub fn in_precision(mut self, precision: Precision) -> Result<Self> {
         super::device::check_precision(precision, &self.device)?;
         self.precision = precision;
@@ -273,30 +282,26 @@ impl Workers {
         Ok(())
     }
 
-    /// Logits `[image, class]` of preprocessed images, without dropout.
+    /// Logits `[image, class]` of preprocessed images, without dropout. Threads share each operation's
+    /// images, so that weights come from memory once for all of them.
     pub fn infer(&self, model: &Model, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
+        /// Images that go through the model at once. A fixed number, for the same bits at any number of
+        /// threads.
+        const AT_ONCE: usize = 256;
         let count = images.len() / shape.iter().product::<usize>();
-        if count == 0 {
-            return vec![];
-        }
         let step = Arc::new(Step::default());
-        let part = |number: usize| {
-            let first = number * self.micro_batch;
-            let input = self.input(images, shape, first, self.micro_batch.min(count - first));
-            let mut context = Context::inference().sharing(&step);
+        let part = |first: usize| {
+            let input = self.input(images, shape, first, AT_ONCE.min(count - first));
+            let mut context = Context::inference()
+                .sharing(&step)
+                .in_precision(self.inference);
             if self.composed {
                 context = context.composed();
             }
             Array::of(model.forward(input, &mut context)).values
         };
-        if count <= self.micro_batch {
-            return self.together.install(|| part(0));
-        }
-        let mut logits = Vec::new();
-        self.in_order(count.div_ceil(self.micro_batch), part, |part| {
-            logits.extend(part);
-        });
-        logits
+        let firsts = (0..count).step_by(AT_ONCE);
+        self.together.install(|| firsts.flat_map(part).collect())
     }
 
     fn input(
