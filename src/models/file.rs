@@ -543,20 +543,24 @@ pub fn write(path: &Path, groups: &[(&str, &Views)], metadata: &[(&str, String)]
     let sums: Sums = texts.chain(numbers).collect();
     let sums = serde_json::to_string(&sums).expect("plain data can be written as JSON");
     metadata.insert(SUMS.into(), sums);
-    let (mut tensors, mut arrays, mut end) = (vec![], vec![], 0);
-    for (group, views) in groups {
-        for (name, view) in *views {
-            let begin = end;
-            end += 4 * view.numbers().len();
-            let info = TensorInfo {
-                dtype: Dtype::F32,
-                shape: view.shape.clone(),
-                data_offsets: (begin, end),
-            };
-            tensors.push((format!("{group}.{name}"), info));
-            arrays.push(view.numbers());
-        }
-    }
+    let named = groups.iter().flat_map(|(group, views)| {
+        let full = move |(name, view)| (format!("{group}.{name}"), view);
+        views.iter().map(full)
+    });
+    // One after another by their names, as others write such files.
+    let views: BTreeMap<String, &params::View> = named.collect();
+    let mut end = 0;
+    let tensors = views.iter().map(|(name, view)| {
+        let begin = end;
+        end += 4 * view.numbers().len();
+        let info = TensorInfo {
+            dtype: Dtype::F32,
+            shape: view.shape.clone(),
+            data_offsets: (begin, end),
+        };
+        (name.clone(), info)
+    });
+    let tensors = tensors.collect();
     let header = Metadata::new(Some(metadata), tensors)
         .expect("names are unique, lengths fit their shapes, and nothing lies between");
     let mut header = serde_json::to_vec(&header).expect("plain data can be written as JSON");
@@ -565,9 +569,9 @@ pub fn write(path: &Path, groups: &[(&str, &Views)], metadata: &[(&str, String)]
     atomic::write_by(path, |file| {
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        arrays
-            .iter()
-            .try_for_each(|numbers| file.write_all(&bytes(numbers)))
+        views
+            .values()
+            .try_for_each(|view| file.write_all(&bytes(view.numbers())))
     })
 }
 

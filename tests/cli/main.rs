@@ -316,7 +316,23 @@ fn bfloat16_is_part_of_a_run_and_its_instruction_gives_the_same_bits() {
             let message = fails(train(&name), 2);
             assert!(message.contains(lacks), "{message}");
             assert!(!dir.path().join(&name).exists());
+            let evaluate = ["evaluate", "f32", "--precision", &name];
+            let message = fails(smallvit(dir.path(), &evaluate), 2);
+            assert!(message.contains(lacks), "{message}");
         }
+    }
+    // A model answers in any precision, and about the same.
+    let loss = |precision: &str| -> f64 {
+        let evaluate = ["evaluate", "f32", "--json", "--precision", precision];
+        let numbers = succeeds(smallvit(dir.path(), &evaluate));
+        let numbers: Value = serde_json::from_str(&numbers).unwrap();
+        numbers["loss"].as_f64().unwrap()
+    };
+    let whole = loss("f32");
+    for precision in ["bf16-emulated", "bf16-amx-emulated"] {
+        let rounded = loss(precision);
+        assert!(rounded != whole, "{precision}");
+        assert!((rounded / whole - 1.0).abs() < 0.02, "{rounded} {whole}");
     }
 }
 
@@ -603,7 +619,7 @@ fn bad_requests_are_refused_before_any_work() {
         &["model.layer_scale", "\"off\""],
     );
     refused(
-        &["bench", "--precision", "bf16-emulated", "--inference"],
+        &["bench", "--precision", "bf16-emulated", "--composed"],
         2,
         &["float32"],
     );
