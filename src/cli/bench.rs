@@ -335,7 +335,8 @@ impl Bench<'_> {
             .info
             .init(self.recipe.train.seed, self.workers.device());
         let batch = self.batch();
-        self.time(|| drop(self.workers.infer(&model, &batch, self.shape())))
+        let inference = self.workers.inference(&model, self.shape());
+        self.time(|| drop(inference.logits(&batch)))
     }
 
     /// A batch's preprocessed and augmented images.

@@ -55,13 +55,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let bytes = size_of::<f32>() * shape.iter().product::<usize>();
+    let inference = workers.inference(&model, shape);
     let images = files(&arguments.images);
     let mut answers = Answers::new(&info, images.len(), arguments.json);
     for paths in images.chunks((BYTES_AT_ONCE / bytes).clamp(1, AT_ONCE)) {
         let inputs: Vec<Result<Vec<f32>>> =
             paths.par_iter().map(|path| read(path, &info)).collect();
         let pixels: Vec<f32> = inputs.iter().flatten().flatten().copied().collect();
-        let logits = workers.infer(&model, &pixels, shape);
+        let logits = inference.logits(&pixels);
         let mut logits = logits.chunks_exact(info.classes.len());
         for (path, input) in paths.iter().zip(inputs) {
             answers.print(path, input.and_then(|_| finite(path, logits.next())));

@@ -51,9 +51,9 @@ pub fn each_image(
         None,
         workers.threads(),
     )?;
-    let mut images = 0;
+    let (inference, mut images) = (workers.inference(model, shape), 0);
     for batch in loader {
-        let logits = workers.infer(model, &batch.images, shape);
+        let logits = inference.logits(&batch.images);
         let classes = logits.len() / batch.targets.len();
         let labels = batch.targets.dominant();
         for (logits, &label) in logits.chunks_exact(classes).zip(&*labels) {

@@ -282,26 +282,20 @@ impl Workers {
         Ok(())
     }
 
-    /// Logits `[image, class]` of preprocessed images, without dropout. Threads share each operation's
-    /// images, so that weights come from memory once for all of them.
+    /// A model ready to answer, on images of so many rows, columns and channels.
+    pub fn inference<'a>(&'a self, model: &'a Model, shape: [usize; 3]) -> Inference<'a> {
+        Inference {
+            workers: self,
+            model,
+            shape,
+            step: Arc::default(),
+        }
+    }
+
+    /// Logits `[image, class]` of preprocessed images, without dropout. For more than one call see
+    /// [`Workers::inference`].
     pub fn infer(&self, model: &Model, images: &[f32], shape: [usize; 3]) -> Vec<f32> {
-        /// Images that go through the model at once. A fixed number, for the same bits at any number of
-        /// threads.
-        const AT_ONCE: usize = 256;
-        let count = images.len() / shape.iter().product::<usize>();
-        let step = Arc::new(Step::default());
-        let part = |first: usize| {
-            let input = self.input(images, shape, first, AT_ONCE.min(count - first));
-            let mut context = Context::inference()
-                .sharing(&step)
-                .in_precision(self.inference);
-            if self.composed {
-                context = context.composed();
-            }
-            Array::of(model.forward(input, &mut context)).values
-        };
-        let firsts = (0..count).step_by(AT_ONCE);
-        self.together.install(|| firsts.flat_map(part).collect())
+        self.inference(model, shape).logits(images)
     }
 
     fn input(
@@ -326,6 +320,38 @@ impl Workers {
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.pools.len()
+    }
+}
+
+/// A model ready to answer: what is made of its weights is made once, by the first call.
+pub struct Inference<'a> {
+    workers: &'a Workers,
+    model: &'a Model,
+    shape: [usize; 3],
+    step: Arc<Step>,
+}
+
+impl Inference<'_> {
+    /// Logits `[image, class]` of preprocessed images, without dropout. Threads share each operation's
+    /// images, so that weights come from memory once for all of them.
+    pub fn logits(&self, images: &[f32]) -> Vec<f32> {
+        /// Images that go through the model at once. A fixed number, for the same bits at any number of
+        /// threads.
+        const AT_ONCE: usize = 256;
+        let Self { workers, shape, .. } = *self;
+        let count = images.len() / shape.iter().product::<usize>();
+        let part = |first: usize| {
+            let input = workers.input(images, shape, first, AT_ONCE.min(count - first));
+            let mut context = Context::inference()
+                .sharing(&self.step)
+                .in_precision(workers.inference);
+            if workers.composed {
+                context = context.composed();
+            }
+            Array::of(self.model.forward(input, &mut context)).values
+        };
+        let firsts = (0..count).step_by(AT_ONCE);
+        workers.together.install(|| firsts.flat_map(part).collect())
     }
 }
 
