@@ -14,7 +14,6 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use smallvit_kernels::matrix::Precision;
@@ -141,17 +140,7 @@ impl Workers {
                 }
             }
         };
-        thread::scope(|scope| {
-            let mut started = 0;
-            for pool in self.pools.iter().take(items) {
-                let thread = thread::Builder::new().spawn_scoped(scope, || pool.install(run));
-                started += usize::from(thread.is_ok());
-            }
-            // Where the system has no thread more, those that there are do it all, or this one.
-            if started == 0 {
-                self.pools[0].install(run);
-            }
-        });
+        on_each(&self.pools[..self.pools.len().min(items)], &run);
     }
 
     /// Loss, logits and gradients of a training batch. `model` is without autodiff; `shape` is
@@ -320,6 +309,16 @@ impl Workers {
     /// How many threads there are.
     pub fn threads(&self) -> usize {
         self.pools.len()
+    }
+}
+
+/// Runs `work` in every pool at once, and returns when it is done in all of them.
+fn on_each(pools: &[rayon::ThreadPool], work: &(impl Fn() + Sync)) {
+    if let [pool, rest @ ..] = pools {
+        pool.in_place_scope(|scope| {
+            scope.spawn(|_| work());
+            on_each(rest, work);
+        });
     }
 }
 
