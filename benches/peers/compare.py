@@ -144,6 +144,8 @@ def compare(case, options, preloads):
     print(f"\n### {title}\n\n| program | s/step, once | peak memory |\n|---|---|---|", flush=True)
     peers = []
     for name, preload, environment, command in configurations(case, options, own["config"], preloads):
+        if options.peers not in name:
+            continue
         # To be told from the others a few steps do.
         few = ["--steps", max(2, case.steps // 4)]
         found = measure(command + few, preload, environment)
@@ -187,6 +189,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", default="2")
     parser.add_argument("--only", default="", help="cases whose titles have this in them")
+    parser.add_argument("--peers", default="", help="configurations whose names have this in them")
     options = parser.parse_args()
     # The programs that are begun from here inherit it; not all of them can be told otherwise.
     if hasattr(os, "sched_setaffinity"):
