@@ -126,7 +126,7 @@ impl AttentionResidual {
         self.attention.heads + head
     }
 
-    /// Of the way back: what `qkv` is on the way forward.
+    /// Of the way back, where it makes again: what `qkv` is on the way forward.
     fn qkv_again(&self, head: usize) -> usize {
         2 * self.attention.heads + head
     }
@@ -325,7 +325,13 @@ impl ImageOp for AttentionResidual {
                 all.from_row(head * key_dim, key_dim).t()
             });
         }
-        for head in 0..heads {
+        // What is kept is not made again.
+        let again = if self.attention.precision.makes_again() {
+            heads
+        } else {
+            0
+        };
+        for head in 0..again {
             weights.add_part(by_head, self.dim, heads * width, |all| {
                 all.from_column(head * width, width)
             });
