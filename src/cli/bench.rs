@@ -412,17 +412,20 @@ impl Bench<'_> {
         times
     }
 
-    /// A loss of each micro-batch, forward and backward.
+    /// A loss of each micro-batch, forward and backward, with all gradients: those that a whole step forms
+    /// within the optimizer, too.
     fn differentiate(&self, model: &Model, loss: &Loss) -> Times {
         let train = &self.recipe.train;
         self.time(|| {
-            drop(self.workers.gradients(
+            let gradients = self.workers.gradients(
                 model,
                 train.batch,
                 |first| Context::training(train.seed, 0, first),
                 |model, context, first, count| (loss(model, context, first, count), ()),
                 |_, ()| (),
-            ));
+            );
+            let form = || gradients.into_iter().for_each(|all| drop(all.formed().last()));
+            self.workers.together(form);
         })
     }
 
@@ -434,11 +437,13 @@ impl Bench<'_> {
             let mut gradients = Gradients::default();
             for (name, Array { values, .. }) in smallvit::params::weights(state.model()) {
                 let data = TensorData::new(values.clone(), [values.len()]);
-                gradients.insert(name, Tensor::from_data(data, self.workers.device()))?;
+                let values = Tensor::<1>::from_data(data, self.workers.device());
+                gradients.insert(name, values)?;
             }
             let gradients = gradients.checked(state.optimizer.names())?;
             let began = Instant::now();
-            state.update(gradients, self.recipe.train.learning_rate);
+            let rate = self.recipe.train.learning_rate;
+            self.workers.together(|| state.update(gradients, rate));
             times.push(began.elapsed().as_secs_f32());
         }
         Ok(Times::of(&times[1..]))

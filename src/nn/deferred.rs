@@ -3,10 +3,11 @@
 //! A batch goes through the model in micro-batches. The weight gradient of a layer with many
 //! weights and few rows a micro-batch, as the classifier's, costs more memory traffic than
 //! arithmetic when it is formed and added for each of them. Here the backward pass only keeps the
-//! layer's input x and the gradient dy of its output, and [`DeferredLayer::kernel_rows`] forms xᵀ · dy
-//! once, over all rows.
+//! layer's input x and the gradient dy of its output; the kernel's gradient, xᵀ · dy over all rows, is
+//! a [`DeferredGradient`], which the optimizer forms some rows at a time, and never has whole.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -39,43 +40,50 @@ struct Kept {
 /// A layer's name, and the micro-batch's first image.
 type Place = (String, usize);
 
-/// Rows of a kernel that are formed at once: a fixed number, so that the bits of a result do not
-/// depend on how many threads share the work.
-pub const ROWS: usize = 512;
+/// Rows of a kernel's gradient that are formed at once: whole tiles of a product, few enough to stay in
+/// cache until they are used.
+const ROWS: usize = 48;
 
-/// A layer's inputs and output gradients over the whole batch.
+/// What a layer's kernel and bias get from the whole batch.
 pub struct DeferredLayer {
     /// Its name.
     pub name: String,
+    /// The kernel's gradient.
+    pub kernel: DeferredGradient,
+    /// The bias's gradient: the sum of dy over the images.
+    pub bias: Vec<f32>,
+}
+
+/// A kernel's gradient that is not formed yet: xᵀ · dy over the images of a batch.
+pub struct DeferredGradient {
     /// `[image, in]` of each micro-batch.
     x: Vec<Flat>,
     /// `[image, out]`.
-    dy: Vec<f32>,
-    /// Images.
-    images: usize,
+    dy: Operand<'static>,
 }
 
 impl Deferred {
-    /// The layers that waited, whole.
-    pub fn layers(&self) -> Vec<DeferredLayer> {
+    /// The layers that waited, whole, for products in this precision.
+    pub fn layers(&self, precision: Precision) -> Vec<DeferredLayer> {
         let mut kept = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        let mut layers: Vec<DeferredLayer> = vec![];
+        let mut layers: BTreeMap<String, (Vec<Flat>, Vec<Flat>)> = BTreeMap::new();
         for ((name, _), (x, dy)) in std::mem::take(&mut kept.layers) {
-            if layers.last().is_none_or(|layer| layer.name != name) {
-                layers.push(DeferredLayer {
-                    name,
-                    x: vec![],
-                    dy: vec![],
-                    images: 0,
-                });
-            }
-            if let Some(layer) = layers.last_mut() {
-                layer.images += x.shape()[0];
-                layer.x.push(x);
-                layer.dy.extend(slice(&dy));
-            }
+            let (all_x, all_dy) = layers.entry(name).or_default();
+            all_x.push(x);
+            all_dy.push(dy);
         }
-        layers
+        let layer = |(name, (x, dy)): (_, (_, Vec<Flat>))| {
+            let output = dy[0].shape()[1];
+            let dy = dy.iter().map(slice).collect::<Vec<_>>().concat();
+            let mut bias = vec![0.0; output];
+            for row in dy.chunks_exact(output) {
+                smallvit_kernels::math::add(&mut bias, row);
+            }
+            let dy = precision.operand(Matrix::new(&dy, dy.len() / output, output));
+            let kernel = DeferredGradient { x, dy };
+            DeferredLayer { name, kernel, bias }
+        };
+        layers.into_iter().map(layer).collect()
     }
 
     /// Layers that were used twice: their gradients are not to be trusted.
@@ -85,35 +93,47 @@ impl Deferred {
     }
 }
 
-impl DeferredLayer {
-    /// Width of the input.
-    pub fn input(&self) -> usize {
-        self.x[0].shape()[1]
+impl DeferredGradient {
+    /// How many numbers it has.
+    pub fn length(&self) -> usize {
+        let [input, output] = self.shape();
+        input * output
     }
 
-    /// Width of the output.
-    pub fn output(&self) -> usize {
-        self.dy.len() / self.images
+    /// How many numbers a part has; the last one may have fewer.
+    pub fn part_length(&self) -> usize {
+        ROWS * self.dy.columns()
     }
 
-    /// The output's gradients, for [`kernel_rows`](Self::kernel_rows).
-    pub fn operand(&self, precision: Precision) -> Operand<'static> {
-        precision.operand(Matrix::new(&self.dy, self.images, self.output()))
+    /// The kernel's inputs and outputs.
+    fn shape(&self) -> [usize; 2] {
+        [self.x[0].shape()[1], self.dy.columns()]
     }
 
-    /// Some rows of the kernel's gradient, xᵀ · dy: those from [`ROWS`] times `part` on.
-    pub fn kernel_rows(&self, part: usize, dy: &Operand, gradient: &mut [f32]) {
+    /// Forms a part, the one that begins with number `part` times [`part_length`](Self::part_length),
+    /// and gives it to `with`.
+    pub fn part<T>(&self, part: usize, with: impl FnOnce(&[f32]) -> T) -> T {
+        let first = part * self.part_length();
+        let mut buffer = Buffer::take(self.part_length().min(self.length() - first));
+        let gradient = buffer.numbers();
         let x: Vec<&[f32]> = self.x.iter().map(slice).collect();
-        kernels::gradient(&x, dy, part * ROWS, gradient);
+        kernels::gradient(&x, &self.dy, part * ROWS, gradient);
+        with(gradient)
     }
 
-    /// The bias's gradient: the sum of dy over the images.
-    pub fn bias(&self) -> Vec<f32> {
-        let mut gradient = vec![0.0; self.output()];
-        for row in self.dy.chunks_exact(gradient.len()) {
-            smallvit_kernels::math::add(&mut gradient, row);
-        }
-        gradient
+    /// The whole of it, by the threads that there are.
+    pub fn whole(&self) -> Vec<f32> {
+        let mut whole = vec![0.0; self.length()];
+        let parts = whole.par_chunks_mut(self.part_length()).enumerate();
+        parts.for_each(|(number, part)| self.part(number, |values| part.copy_from_slice(values)));
+        whole
+    }
+}
+
+impl fmt::Debug for DeferredGradient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut f = f.debug_tuple("DeferredGradient");
+        f.field(&self.shape()).finish()
     }
 }
 
@@ -313,36 +333,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernels_gradient_is_the_same_in_parts() {
-        let (images, input, output) = (3, ROWS + 77, 5);
+    fn a_layers_gradients_are_those_of_all_its_images() {
+        let (images, input, output) = (3, 2 * ROWS + 7, 5);
         let wave = |n: usize, speed: f32| -> Vec<f32> {
             (0..n).map(|i| (i as f32 * speed).sin()).collect()
         };
-        let x = wave(images * input, 0.3);
-        let (two, one) = x.split_at(2 * input);
-        let layer = DeferredLayer {
-            name: "layer".into(),
-            x: vec![
-                tensor(two.to_vec(), [2, input]),
-                tensor(one.to_vec(), [1, input]),
-            ],
-            dy: wave(images * output, 0.7),
-            images,
+        let (x, dy) = (wave(images * input, 0.3), wave(images * output, 0.7));
+        let piece = |values: &[f32], first: usize, count: usize, width: usize| {
+            let values = values[first * width..][..count * width].to_vec();
+            tensor(values, [count, width])
         };
-        assert_eq!((layer.input(), layer.output()), (input, output));
-        let mut found = vec![f32::NAN; input * output];
-        let dy = layer.operand(Precision::F32);
-        for (part, rows) in found.chunks_mut(ROWS * output).enumerate() {
-            layer.kernel_rows(part, &dy, rows);
+        let deferred = Deferred::default();
+        // The second micro-batch is ready first.
+        for (first, count) in [(2, 1), (0, 2)] {
+            let pieces = (piece(&x, first, count, input), piece(&dy, first, count, output));
+            let mut kept = deferred.0.lock().unwrap();
+            kept.layers.insert(("layer".into(), first), pieces);
         }
+        let layers = deferred.layers(Precision::F32);
+        let [layer] = &layers[..] else {
+            panic!("one layer: {}", layers.len());
+        };
+        assert_eq!(layer.name, "layer");
+        assert_eq!(layer.kernel.length(), input * output);
+        let whole = layer.kernel.whole();
         for i in 0..input {
             for o in 0..output {
-                let product = |n: usize| x[n * input + i] * layer.dy[n * output + o];
+                let product = |n: usize| x[n * input + i] * dy[n * output + o];
                 let expected: f32 = (0..images).map(product).sum();
-                assert!((found[i * output + o] - expected).abs() < 1e-6);
+                assert!((whole[i * output + o] - expected).abs() < 1e-6);
             }
         }
-        let bias: f32 = (0..images).map(|n| layer.dy[n * output + 4]).sum();
-        assert!((layer.bias()[4] - bias).abs() < 1e-6);
+        layer.kernel.part(2, |last| assert_eq!(last, &whole[2 * ROWS * output..]));
+        for (o, bias) in layer.bias.iter().enumerate() {
+            let expected: f32 = (0..images).map(|n| dy[n * output + o]).sum();
+            assert!((bias - expected).abs() < 1e-6);
+        }
+        assert!(deferred.layers(Precision::F32).is_empty());
     }
 }

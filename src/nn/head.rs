@@ -11,7 +11,7 @@ use super::basic::{Dense, gelu};
 use super::{Context, deferred};
 use crate::params::init::{Initialiser, Scheme};
 
-pub use super::deferred::{Deferred, DeferredLayer, ROWS};
+pub use super::deferred::{Deferred, DeferredGradient, DeferredLayer};
 
 /// `[image, feature]` → logits `[image, class]`.
 #[derive(Module, Debug)]

@@ -2,13 +2,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Index;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::params::{self, Array, EachParameter};
+use crate::nn::head::DeferredGradient;
+use crate::params::{self, Array, EachParameter, View};
 
 /// A parameter of a model: its name, and the length of each axis.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,9 +42,40 @@ fn unique(parameters: &[Parameter]) -> Result<()> {
     }
 }
 
-/// Gradients by parameter, flat, without autodiff.
+/// A parameter's gradient, without autodiff.
+#[derive(Debug)]
+pub enum Gradient {
+    /// Its numbers, flat.
+    Formed(Tensor<1>),
+    /// A large kernel's: what it is formed of.
+    Deferred(DeferredGradient),
+}
+
+impl Gradient {
+    /// Its numbers, flat.
+    pub fn formed(self) -> Tensor<1> {
+        match self {
+            Self::Formed(numbers) => numbers,
+            Self::Deferred(gradient) => flat(gradient.whole()),
+        }
+    }
+}
+
+impl From<Tensor<1>> for Gradient {
+    fn from(numbers: Tensor<1>) -> Self {
+        Self::Formed(numbers)
+    }
+}
+
+impl From<DeferredGradient> for Gradient {
+    fn from(gradient: DeferredGradient) -> Self {
+        Self::Deferred(gradient)
+    }
+}
+
+/// Gradients by parameter.
 #[derive(Debug, Default)]
-pub struct Gradients(BTreeMap<String, Tensor<1>>);
+pub struct Gradients(BTreeMap<String, Gradient>);
 
 impl Gradients {
     /// What Burn's backward pass found for this model's parameters; nothing where a parameter took
@@ -76,10 +107,14 @@ impl Gradients {
 
     /// One more. Refuses a second gradient of the same parameter: they would have to be added, and
     /// whoever has both must know.
-    pub fn insert(&mut self, name: impl Into<String>, gradient: Tensor<1>) -> Result<()> {
+    pub fn insert(
+        &mut self,
+        name: impl Into<String>,
+        gradient: impl Into<Gradient>,
+    ) -> Result<()> {
         match self.0.entry(name.into()) {
             Entry::Vacant(place) => {
-                place.insert(gradient);
+                place.insert(gradient.into());
                 Ok(())
             }
             Entry::Occupied(place) => Err(used_twice(place.key())),
@@ -90,7 +125,7 @@ impl Gradients {
     pub fn plus(mut self, other: Self) -> Self {
         for (name, gradient) in other.0 {
             let sum = match self.0.remove(&name) {
-                Some(sum) => add(sum, gradient),
+                Some(sum) => add(sum.formed(), gradient.formed()).into(),
                 None => gradient,
             };
             self.0.insert(name, sum);
@@ -133,17 +168,10 @@ impl Gradients {
         self.0.is_empty()
     }
 
-    /// Each with its name, in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
-        self.0.iter().map(|(name, g)| (name.as_str(), g))
-    }
-}
-
-impl Index<&str> for Gradients {
-    type Output = Tensor<1>;
-
-    fn index(&self, name: &str) -> &Tensor<1> {
-        &self.0[name]
+    /// The numbers of each with its name, in the order of names.
+    pub fn formed(self) -> impl Iterator<Item = (String, Tensor<1>)> {
+        let formed = |(name, gradient): (_, Gradient)| (name, gradient.formed());
+        self.0.into_iter().map(formed)
     }
 }
 
@@ -152,13 +180,22 @@ impl Index<&str> for Gradients {
 pub struct Checked(Gradients);
 
 impl Checked {
-    /// All of them, in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
-        self.0.iter()
+    /// The norm of all together; each gradient is formed for it.
+    pub(super) fn norm(&mut self) -> f64 {
+        let mut squares = 0.0;
+        for (name, gradient) in std::mem::take(&mut self.0.0) {
+            let numbers = gradient.formed();
+            let view = View::of(numbers.clone());
+            // Summed here, one after another: a backend's sum may depend on its number of threads.
+            let square = |&g: &f32| f64::from(g) * f64::from(g);
+            squares += view.numbers().iter().map(square).sum::<f64>();
+            self.0.0.insert(name, numbers.into());
+        }
+        squares.sqrt()
     }
 
     /// Takes one out.
-    pub(super) fn take(&mut self, name: &str) -> Option<Tensor<1>> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Gradient> {
         self.0.0.remove(name)
     }
 }
@@ -171,8 +208,13 @@ fn add(a: Tensor<1>, b: Tensor<1>) -> Tensor<1> {
     // These tensors have no other owner, so that none of them is copied.
     let (mut sum, b) = (Array::of(a).values, Array::of(b).values);
     smallvit_kernels::math::add(&mut sum, &b);
-    let length = [sum.len()];
-    Tensor::from_data(TensorData::new(sum, length), &Device::flex())
+    flat(sum)
+}
+
+/// On the CPU.
+fn flat(values: Vec<f32>) -> Tensor<1> {
+    let length = [values.len()];
+    Tensor::from_data(TensorData::new(values, length), &Device::flex())
 }
 
 /// The error of a parameter that has two gradients.
@@ -208,7 +250,7 @@ mod tests {
     #[test]
     fn nothing_is_left_out_silently() {
         let checked = gradients(&["a", "b"]).checked(["b", "a"]).unwrap();
-        assert_eq!(checked.iter().count(), 2);
+        assert_eq!(checked.0.len(), 2);
         refused(
             gradients(&["a"]).checked(["a", "b.kernel"]),
             &["b.kernel", "no gradient"],
@@ -242,8 +284,9 @@ mod tests {
     #[test]
     fn parts_add_up_by_name() {
         let sum = gradients(&["a", "b"]).plus(gradients(&["b", "c"]));
-        let values = |name: &str| sum[name].to_data().try_into_vec::<f32>().unwrap();
         assert_eq!(sum.len(), 3);
+        let sum: BTreeMap<String, Tensor<1>> = sum.formed().collect();
+        let values = |name: &str| sum[name].to_data().try_into_vec::<f32>().unwrap();
         assert_eq!(values("a"), [1.0, 2.0]);
         assert_eq!(values("b"), [2.0, 4.0]);
         assert_eq!(values("c"), [1.0, 2.0]);

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use smallvit_kernels::adamw as kernel;
 
-use super::gradients::Checked;
+use super::gradients::{Checked, Gradient};
 use super::groups::{Scale, Scales};
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -100,10 +100,10 @@ impl AdamW {
     }
 
     /// One step of the model (without autodiff) along its gradients.
-    pub fn step(&mut self, model: Model, gradients: Checked, rate: f64) -> Model {
+    pub fn step(&mut self, model: Model, mut gradients: Checked, rate: f64) -> Model {
         self.steps += 1;
         let mut step = Step {
-            clip: clip(&gradients, self.config.clip_norm),
+            clip: clip(&mut gradients, self.config.clip_norm),
             gradients,
             steps: self.steps,
             rate,
@@ -179,19 +179,12 @@ impl EachParameter for Restore<'_> {
     }
 }
 
-/// What the gradients are multiplied by so that their norm is at most `most`.
-fn clip(gradients: &Checked, most: f64) -> Option<f64> {
+/// What the gradients are multiplied by so that their norm is at most `most`; they are formed for it.
+fn clip(gradients: &mut Checked, most: f64) -> Option<f64> {
     if most == 0.0 {
         return None;
     }
-    // Summed here, one after another: a backend's sum may depend on its number of threads.
-    let square = |gradient: &Tensor<1>| -> f64 {
-        let values = View::of(gradient.clone());
-        let values = values.numbers();
-        values.iter().map(|&g| f64::from(g) * f64::from(g)).sum()
-    };
-    let squares = gradients.iter().map(|(_, gradient)| square(gradient));
-    let norm = squares.sum::<f64>().sqrt();
+    let norm = gradients.norm();
     (norm > most).then_some(most / norm)
 }
 
@@ -221,7 +214,7 @@ impl MapParameter for Step<'_> {
         let gradient = self.gradients.take(name);
         let gradient = gradient.expect("the gradients were checked against these parameters");
         let shape = value.dims();
-        let length = gradient.dims();
+        let length = [shape.iter().product::<usize>()];
         let device = value.device();
         let moments = self.moments.remove(name).unwrap_or_else(|| Moments {
             first: Tensor::zeros(length, &device),
@@ -232,7 +225,7 @@ impl MapParameter for Step<'_> {
         let (value, moments) = if device == Device::flex() {
             self.fused(value, gradient, moments, factors)
         } else {
-            self.composed(value, gradient, moments, factors)
+            self.composed(value, gradient.formed(), moments, factors)
         };
         self.moments.insert(name.into(), moments);
         value.reshape(shape)
@@ -254,11 +247,12 @@ impl Step<'_> {
         }
     }
 
-    /// In one pass over memory, in place.
+    /// In one pass over memory, in place. A gradient that is not formed is made on the way, each part where
+    /// it is used.
     fn fused(
         &self,
         value: Tensor<1>,
-        gradient: Tensor<1>,
+        gradient: Gradient,
         moments: Moments,
         factors: Factors,
     ) -> (Tensor<1>, Moments) {
@@ -274,12 +268,29 @@ impl Step<'_> {
         };
         // These tensors have no other owner, so that none of them is copied.
         let values = |tensor: Tensor<1>| Array::of(tensor).values;
-        let (mut w, g) = (values(value), values(gradient));
+        let mut w = values(value);
         let (mut m, mut v) = (values(moments.first), values(moments.second));
-        w.par_chunks_mut(CHUNK)
-            .zip(g.par_chunks(CHUNK))
-            .zip(m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK)))
-            .for_each(|((w, g), (m, v))| kernel::step(&constants, w, g, m, v));
+        let mut step = |chunk: usize, with: &(dyn Fn(usize, &mut dyn FnMut(&[f32])) + Sync)| {
+            w.par_chunks_mut(chunk)
+                .zip(m.par_chunks_mut(chunk).zip(v.par_chunks_mut(chunk)))
+                .enumerate()
+                .for_each(|(part, (w, (m, v)))| {
+                    with(part, &mut |g| kernel::step(&constants, w, g, m, v));
+                });
+        };
+        match gradient {
+            Gradient::Formed(gradient) => {
+                let g = values(gradient);
+                step(CHUNK, &|part, update| {
+                    update(&g[part * CHUNK..][..CHUNK.min(g.len() - part * CHUNK)]);
+                });
+            }
+            Gradient::Deferred(gradient) => {
+                step(gradient.part_length(), &|part, update| {
+                    gradient.part(part, update);
+                });
+            }
+        }
         let length = [w.len()];
         let tensor = |values| Tensor::from_data(TensorData::new(values, length), &Device::flex());
         let (first, second) = (tensor(m), tensor(v));

@@ -56,7 +56,7 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
         return Err(diverged(&state.counters));
     }
     let gradients = outcome.gradients.checked(state.optimizer.names())?;
-    state.update(gradients, rate);
+    how.workers.together(|| state.update(gradients, rate));
     let counters = &mut state.counters;
     counters.step += 1;
     counters.epoch_steps += 1;

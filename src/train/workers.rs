@@ -24,7 +24,6 @@ use super::tree::Tree;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
 use crate::models::Model;
-use crate::nn::head::ROWS;
 use crate::nn::{Context, Step};
 use crate::params::{self, Array, MapParameter};
 
@@ -182,7 +181,8 @@ impl Workers {
     }
 
     /// Gradients of the sum of what `loss` makes of each micro-batch: of its first image's number
-    /// and how many they are. `each` gets the losses, and whatever came with them, in order.
+    /// and how many they are. `each` gets the losses, and whatever came with them, in order. Those of
+    /// the classifier's kernels are [deferred](crate::nn::head::DeferredGradient).
     pub fn gradients<T: Send>(
         &self,
         model: &Model,
@@ -221,7 +221,13 @@ impl Workers {
             return Err(error);
         }
         let mut gradients = sums.root().unwrap_or_default();
-        self.add_deferred(&step, &mut gradients)?;
+        for layer in step.deferred().layers(self.precision) {
+            let length = [layer.bias.len()];
+            let data = TensorData::new(layer.bias, length);
+            let bias = Tensor::<1>::from_data(data, &self.device);
+            gradients.insert(format!("{}.kernel", layer.name), layer.kernel)?;
+            gradients.insert(format!("{}.bias", layer.name), bias)?;
+        }
         match step.used_twice().pop() {
             Some(name) => Err(used_twice(&name)),
             None => Ok(gradients),
@@ -243,32 +249,9 @@ impl Workers {
         }
     }
 
-    /// Forms the weight gradients that waited for the whole batch.
-    fn add_deferred(&self, step: &Step, gradients: &mut Gradients) -> Result<()> {
-        for layer in step.deferred().layers() {
-            let mut kernel = vec![0.0; layer.input() * layer.output()];
-            let dy = layer.operand(self.precision);
-            let parts = kernel.chunks_mut(ROWS * layer.output()).enumerate();
-            let (count, parts) = (parts.len(), Mutex::new(parts));
-            self.in_order(
-                count,
-                |_| {
-                    // Whichever comes next: what a part's numbers are depends on its place alone.
-                    let next = parts.lock().unwrap_or_else(|e| e.into_inner()).next();
-                    if let Some((part, rows)) = next {
-                        layer.kernel_rows(part, &dy, rows);
-                    }
-                },
-                |()| (),
-            );
-            for (leaf, values) in [("kernel", kernel), ("bias", layer.bias())] {
-                let length = [values.len()];
-                let data = TensorData::new(values, length);
-                let name = format!("{}.{leaf}", layer.name);
-                gradients.insert(name, Tensor::from_data(data, &self.device))?;
-            }
-        }
-        Ok(())
+    /// Does what is not a micro-batch's, such as the optimizer's step, with as many threads.
+    pub fn together<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        self.together.install(work)
     }
 
     /// A model ready to answer, on images of so many rows, columns and channels.
