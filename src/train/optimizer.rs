@@ -216,9 +216,11 @@ impl MapParameter for Step<'_> {
         let shape = value.dims();
         let length = [shape.iter().product::<usize>()];
         let device = value.device();
+        // Of a vector of floats, not by `Tensor::zeros`, whose bytes would have to be copied into one.
+        let zeros = || Tensor::from_data(TensorData::new(vec![0.0f32; length[0]], length), &device);
         let moments = self.moments.remove(name).unwrap_or_else(|| Moments {
-            first: Tensor::zeros(length, &device),
-            second: Tensor::zeros(length, &device),
+            first: zeros(),
+            second: zeros(),
         });
         let factors = self.factors(self.scales[name]);
         let value = value.reshape(length);
