@@ -65,8 +65,8 @@ impl Rate {
         mask
     }
 
-    /// Masks, or values times their masks, from a multiple of four elements on, by AVX-512 where the
-    /// processor has it; returns whether it has.
+    /// Masks, or values times their masks, from a multiple of four elements on, by AVX-512 or AVX2 where
+    /// the processor has it; returns whether it has.
     #[inline(always)]
     fn by_vectors(
         self,
@@ -76,12 +76,17 @@ impl Rate {
         to: &mut [[f32; CHUNK]],
     ) -> bool {
         #[cfg(target_arch = "x86_64")]
-        if let Ok(threshold) = u16::try_from(self.threshold)
-            && crate::simd::avx512::available()
-        {
-            // SAFETY: the processor has just been found to have what the function is compiled for.
-            unsafe { vectors::chunks(threshold, self.keep, key, counter, values, to) };
-            return true;
+        if let Ok(threshold) = u16::try_from(self.threshold) {
+            if crate::simd::avx512::available() {
+                // SAFETY: the processor has just been found to have what the function is compiled for.
+                unsafe { avx512::chunks(threshold, self.keep, key, counter, values, to) };
+                return true;
+            }
+            if crate::simd::avx2::available() {
+                // SAFETY: as above.
+                unsafe { avx2::chunks(threshold, self.keep, key, counter, values, to) };
+                return true;
+            }
         }
         let _ = (key, counter, values, to);
         false
@@ -159,7 +164,7 @@ dispatched! {
 
 /// What [`Rate::chunk`] does, written out for AVX-512: sixteen bits of a draw are a lane.
 #[cfg(target_arch = "x86_64")]
-mod vectors {
+mod avx512 {
     use std::arch::x86_64::*;
 
     use super::{CHUNK, GOLDEN};
@@ -220,6 +225,85 @@ mod vectors {
         let z = _mm512_xor_si512(z, _mm512_srli_epi64::<27>(z));
         let z = _mm512_mullo_epi64(z, _mm512_set1_epi64(0x94d0_49bb_1331_11eb_u64 as i64));
         _mm512_xor_si512(z, _mm512_srli_epi64::<31>(z))
+    }
+}
+
+/// The same for AVX2.
+#[cfg(target_arch = "x86_64")]
+mod avx2 {
+    use std::arch::x86_64::*;
+
+    use super::{CHUNK, GOLDEN};
+    use crate::simd::avx2::{load, store};
+
+    /// Draws in a vector, of four elements each.
+    const DRAWS: u64 = 4;
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn chunks(
+        threshold: u16,
+        keep: f32,
+        key: u64,
+        counter: u64,
+        values: Option<&[[f32; CHUNK]]>,
+        to: &mut [[f32; CHUNK]],
+    ) {
+        let threshold = _mm256_set1_epi16(threshold as i16);
+        let keep = _mm256_set1_ps(keep);
+        let golden = |times: u64| GOLDEN.wrapping_mul(times) as i64;
+        let lanes = _mm256_setr_epi64x(golden(1), golden(2), golden(3), golden(4));
+        let first = key.wrapping_add(counter.wrapping_mul(GOLDEN)) as i64;
+        let mut state = _mm256_add_epi64(_mm256_set1_epi64x(first), lanes);
+        let step = _mm256_set1_epi64x(golden(DRAWS));
+        for (number, to) in to.iter_mut().enumerate() {
+            for (pair, to) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                let drawn = mixed(state);
+                state = _mm256_add_epi64(state, step);
+                // Sixteen times all bits or none: whether drawn ≥ threshold.
+                let kept = _mm256_cmpeq_epi16(_mm256_max_epu16(drawn, threshold), drawn);
+                let halves = [
+                    _mm256_castsi256_si128(kept),
+                    _mm256_extracti128_si256::<1>(kept),
+                ];
+                let halves = halves.into_iter().zip(to.as_chunks_mut::<8>().0);
+                for (half, (kept, to)) in halves.enumerate() {
+                    let kept = _mm256_castsi256_ps(_mm256_cvtepi16_epi32(kept));
+                    let mask = _mm256_and_ps(kept, keep);
+                    let result = match values {
+                        Some(values) => {
+                            let values = values[number].as_chunks::<8>().0;
+                            _mm256_mul_ps(load(&values[2 * pair + half]), mask)
+                        }
+                        None => mask,
+                    };
+                    store(to, result);
+                }
+            }
+        }
+    }
+
+    /// SplitMix64's output of four states.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn mixed(z: __m256i) -> __m256i {
+        let z = _mm256_xor_si256(z, _mm256_srli_epi64::<30>(z));
+        let z = multiplied(z, 0xbf58_476d_1ce4_e5b9);
+        let z = _mm256_xor_si256(z, _mm256_srli_epi64::<27>(z));
+        let z = multiplied(z, 0x94d0_49bb_1331_11eb);
+        _mm256_xor_si256(z, _mm256_srli_epi64::<31>(z))
+    }
+
+    /// The lower 64 bits of each product, from products of halves.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn multiplied(z: __m256i, by: u64) -> __m256i {
+        let low = _mm256_set1_epi64x(by as i64);
+        let high = _mm256_set1_epi64x((by >> 32) as i64);
+        let crossed = _mm256_add_epi64(
+            _mm256_mul_epu32(_mm256_srli_epi64::<32>(z), low),
+            _mm256_mul_epu32(z, high),
+        );
+        _mm256_add_epi64(_mm256_mul_epu32(z, low), _mm256_slli_epi64::<32>(crossed))
     }
 }
 

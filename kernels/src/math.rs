@@ -83,7 +83,7 @@ pub fn exp_negative(x: f32) -> f32 {
 pub fn gelu(x: f32) -> (f32, f32) {
     const HALF_SQRT_2_OVER_PI: f32 = 0.398_942_3;
     let z = x.abs() * FRAC_1_SQRT_2;
-    let e = exp(-z * z);
+    let e = exp_negative(-z * z);
     let t = 1.0 / z.mul_add(0.475, 1.0);
     let p = -5.598_245_5e-2f32;
     let p = p.mul_add(t, 3.061_555_6e-1);

@@ -120,3 +120,30 @@ pub(crate) mod avx512 {
         _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
     }
 }
+
+/// What the vector loops that are written out for AVX2 share, likewise.
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2 {
+    use std::arch::x86_64::*;
+
+    /// Whether the processor has all that such loops are compiled for.
+    #[inline]
+    pub fn available() -> bool {
+        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    }
+
+    /// Eight numbers.
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    pub fn load(from: &[f32; 8]) -> __m256 {
+        // SAFETY: eight numbers are there.
+        unsafe { _mm256_loadu_ps(from.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    pub fn store(to: &mut [f32; 8], value: __m256) {
+        // SAFETY: there is room for eight numbers.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), value) }
+    }
+}

@@ -424,7 +424,11 @@ impl Bench<'_> {
                 |model, context, first, count| (loss(model, context, first, count), ()),
                 |_, ()| (),
             );
-            let form = || gradients.into_iter().for_each(|all| drop(all.formed().last()));
+            let form = || {
+                gradients
+                    .into_iter()
+                    .for_each(|all| drop(all.formed().last()))
+            };
             self.workers.together(form);
         })
     }

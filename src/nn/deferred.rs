@@ -346,7 +346,10 @@ mod tests {
         let deferred = Deferred::default();
         // The second micro-batch is ready first.
         for (first, count) in [(2, 1), (0, 2)] {
-            let pieces = (piece(&x, first, count, input), piece(&dy, first, count, output));
+            let pieces = (
+                piece(&x, first, count, input),
+                piece(&dy, first, count, output),
+            );
             let mut kept = deferred.0.lock().unwrap();
             kept.layers.insert(("layer".into(), first), pieces);
         }
@@ -364,7 +367,9 @@ mod tests {
                 assert!((whole[i * output + o] - expected).abs() < 1e-6);
             }
         }
-        layer.kernel.part(2, |last| assert_eq!(last, &whole[2 * ROWS * output..]));
+        layer
+            .kernel
+            .part(2, |last| assert_eq!(last, &whole[2 * ROWS * output..]));
         for (o, bias) in layer.bias.iter().enumerate() {
             let expected: f32 = (0..images).map(|n| dy[n * output + o]).sum();
             assert!((bias - expected).abs() < 1e-6);

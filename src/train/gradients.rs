@@ -107,11 +107,7 @@ impl Gradients {
 
     /// One more. Refuses a second gradient of the same parameter: they would have to be added, and
     /// whoever has both must know.
-    pub fn insert(
-        &mut self,
-        name: impl Into<String>,
-        gradient: impl Into<Gradient>,
-    ) -> Result<()> {
+    pub fn insert(&mut self, name: impl Into<String>, gradient: impl Into<Gradient>) -> Result<()> {
         match self.0.entry(name.into()) {
             Entry::Vacant(place) => {
                 place.insert(gradient.into());
