@@ -183,8 +183,8 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
                 .unwrap();
             let gradients: Vec<_> = outcome
                 .gradients
-                .iter()
-                .map(|(name, gradient)| (name.to_owned(), Array::of(gradient.clone()).values))
+                .formed()
+                .map(|(name, gradient)| (name, Array::of(gradient).values))
                 .collect();
             (outcome.loss, gradients)
         };

@@ -528,6 +528,8 @@ fn the_schedule_equals_keras() {
         peak: 1e-3,
         warmup_rate: 0.0,
         warmup_steps: 20,
+        final_rate: 0.0,
+        restarts: 0,
         total_steps: 200,
     };
     let steps = fixture.get("warmup_cosine.steps");

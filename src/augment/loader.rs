@@ -52,6 +52,22 @@ impl Sampler {
         }
     }
 
+    /// Each sample so many times one after another, of which as many in all as there were: so an epoch sees
+    /// fewer samples, in several augmentations each (Hoffer and others, arXiv 1901.09335).
+    pub fn repeated(mut self, times: usize) -> Self {
+        let each = |instance: &Instance| {
+            let sample = instance.sample;
+            (0..times as u32).map(move |repeat| Instance { sample, repeat })
+        };
+        self.order = self
+            .order
+            .iter()
+            .flat_map(each)
+            .take(self.order.len())
+            .collect();
+        self
+    }
+
     /// The samples as they come.
     pub fn in_order(samples: &[u32], batch: usize) -> Self {
         Self {
@@ -290,6 +306,18 @@ mod tests {
         let (first, second) = repeated([0, 1]);
         assert_ne!(first, second);
         assert_eq!(repeated([1, 1]), (second.clone(), second));
+    }
+
+    #[test]
+    fn repeated_samples_follow_one_another_and_fill_an_epoch() {
+        let once = Sampler::shuffled(&[1, 2, 3, 4, 5, 6, 7], 3, 9, 2, 0);
+        let samples: Vec<u32> = once.order.iter().map(|i| i.sample).collect();
+        assert_eq!(once.clone().repeated(1).order, once.order);
+        let thrice = once.repeated(3).order;
+        let found: Vec<_> = thrice.iter().map(|i| (i.sample, i.repeat)).collect();
+        let [a, b, c] = [samples[0], samples[1], samples[2]];
+        let expected = [(a, 0), (a, 1), (a, 2), (b, 0), (b, 1), (b, 2), (c, 0)];
+        assert_eq!(found, expected);
     }
 
     #[test]

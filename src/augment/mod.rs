@@ -56,6 +56,11 @@ pub trait Operation<Subject>: Send + Sync {
     /// Does it, in place. `shape` is an image's rows, columns and channels.
     fn apply(&self, subject: &mut Subject, shape: [usize; 3], stream: &mut Stream);
 
+    /// The epoch whose draws it uses in this one: its own, unless what it does goes on from epoch to epoch.
+    fn draws_of(&self, epoch: u64) -> u64 {
+        epoch
+    }
+
     /// Refuses parameters that cannot be, naming the recipe's field and the remedy.
     ///
     /// # Errors

@@ -4,7 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::batch::mix::Mixing;
 use super::floats::erasing::Erasing;
+use super::pixels::auto_augment::AutoAugment;
 use super::pixels::crop::Fill;
+use super::pixels::jitter::Jitter;
+use super::pixels::rand_augment::RandAugment;
+use super::pixels::resized_crop::ResizedCrop;
+use super::pixels::timm_rand_augment::TimmRandAugment;
+use super::pixels::trivial_augment::TrivialAugment;
 use super::{Boxed, batch, floats, pixels};
 use crate::error::{Error, Result};
 use crate::strict;
@@ -13,13 +19,38 @@ use crate::strict;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augmentation {
+    /// How often a sample comes in an epoch, each time augmented anew; an epoch has as many images as ever, and
+    /// so fewer samples. 1 is off.
+    pub repeats: usize,
+    /// So many last epochs see the images as they are: the model ends on what it will be tested on.
+    pub clean_epochs: u64,
     /// Mirror left and right with probability ½.
     pub flip: bool,
+    /// With `flip`: each sample is mirrored in every other epoch, from one of the first two on.
+    pub alternating_flip: bool,
     /// Random crop: as many pixels are added on every side as this says, and an image of the old
     /// size is cut out anywhere; 0 is off. 4 is usual for images of 32 pixels.
     pub crop_padding: usize,
     /// What the crop's padding is filled with.
     pub crop_fill: Fill,
+    /// Random resized crop; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub resized_crop: Option<ResizedCrop>,
+    /// AutoAugment; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub auto_augment: Option<AutoAugment>,
+    /// RandAugment in torchvision's meaning; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub rand_augment: Option<RandAugment>,
+    /// RandAugment in timm's meaning; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub timm_rand_augment: Option<TimmRandAugment>,
+    /// TrivialAugment with its wide ranges; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub trivial_augment: Option<TrivialAugment>,
+    /// Colour jitter; absent is off.
+    #[serde(serialize_with = "strict::or_off")]
+    pub jitter: Option<Jitter>,
     /// Rotation, uniform within ± this part of a full turn; 0 is off.
     pub rotation: f64,
     /// Zoom, height and width each uniform within 1 ± this; 0 is off.
@@ -45,12 +76,43 @@ impl Default for Augmentation {
 }
 
 impl Augmentation {
+    /// Everything on, with usual parameters: an example of each field.
+    pub fn everything() -> Self {
+        Self {
+            repeats: 3,
+            crop_padding: 4,
+            resized_crop: Some(ResizedCrop::default()),
+            auto_augment: Some(AutoAugment::default()),
+            rand_augment: Some(RandAugment::default()),
+            timm_rand_augment: Some(TimmRandAugment::default()),
+            trivial_augment: Some(TrivialAugment::default()),
+            jitter: Some(Jitter {
+                brightness: 0.3,
+                contrast: 0.3,
+                saturation: 0.3,
+                hue: 0.1,
+            }),
+            erasing: Some(Erasing::default()),
+            mix: Some(Mixing::default()),
+            ..Self::default()
+        }
+    }
+
     /// Everything off.
     pub fn none() -> Self {
         Self {
+            repeats: 1,
+            clean_epochs: 0,
             flip: false,
+            alternating_flip: false,
             crop_padding: 0,
             crop_fill: Fill::Zero,
+            resized_crop: None,
+            auto_augment: None,
+            rand_augment: None,
+            timm_rand_augment: None,
+            trivial_augment: None,
+            jitter: None,
             rotation: 0.0,
             zoom: 0.0,
             erasing: None,
@@ -66,7 +128,20 @@ impl Augmentation {
         fn all<Subject>(operations: &[Boxed<Subject>]) -> Result<()> {
             operations.iter().try_for_each(|each| each.check())
         }
-        all(&pixels::operations(self))?;
+        in_range(
+            "repeats",
+            self.repeats as f64,
+            (1..=100).contains(&self.repeats),
+            "choose 1 (off) to 100; 3 is usual",
+        )?;
+        if self.alternating_flip && !self.flip {
+            return Err(Error::recipe(
+                "augment.alternating_flip",
+                "it is on, and augment.flip is off",
+                "switch augment.flip on, or this off",
+            ));
+        }
+        all(&pixels::operations(self, 0))?;
         all(&floats::operations(self))?;
         all(&batch::operations(self))
     }
@@ -81,7 +156,7 @@ impl Augmentation {
             let mut operations = operations.iter();
             operations.try_for_each(|each| each.check_images(shape))
         }
-        all(&pixels::operations(self), input)?;
+        all(&pixels::operations(self, 0), input)?;
         all(&floats::operations(self), output)?;
         all(&batch::operations(self), output)
     }
@@ -93,6 +168,15 @@ pub(super) fn in_range(field: &str, value: f64, allowed: bool, remedy: &str) -> 
         return Ok(());
     }
     let problem = format!("{value:?} is out of range");
+    Err(Error::recipe(format!("augment.{field}"), problem, remedy))
+}
+
+/// Refuses a value of `field` that is no range of numbers above 0, up to `most`.
+pub(super) fn ordered(field: &str, [low, high]: [f64; 2], most: f64, remedy: &str) -> Result<()> {
+    if 0.0 < low && low <= high && high <= most {
+        return Ok(());
+    }
+    let problem = format!("[{low}, {high}] is no range that can be used");
     Err(Error::recipe(format!("augment.{field}"), problem, remedy))
 }
 
@@ -110,6 +194,10 @@ mod tests {
     #[test]
     fn a_table_needs_only_what_differs_and_survives_its_run_folder() {
         assert_eq!(parse("").unwrap(), Augmentation::default());
+        assert_eq!(
+            parse("jitter = {}").unwrap().jitter,
+            Some(Jitter::default())
+        );
         let text = "
             flip = false
             crop_padding = 4
@@ -128,7 +216,12 @@ mod tests {
         assert_eq!((erasing.probability, erasing.area[0]), (0.5, 0.02));
         let mix = all.mix.as_ref().unwrap();
         assert_eq!((mix.mixup_alpha, mix.cutmix_alpha), (0.0, 1.0));
-        for augmentation in [all, Augmentation::default(), Augmentation::none()] {
+        for augmentation in [
+            all,
+            Augmentation::default(),
+            Augmentation::none(),
+            Augmentation::everything(),
+        ] {
             let text = toml::to_string(&augmentation).unwrap();
             assert_eq!(parse(&text).unwrap(), augmentation);
         }
@@ -159,6 +252,49 @@ mod tests {
                 "0.3",
             ),
             ("[erasing]\nsize = 3", "size", "probability"),
+            ("repeats = 0", "augment.repeats: 0", "1 (off)"),
+            (
+                "flip = false\nalternating_flip = true",
+                "augment.alternating_flip: ",
+                "augment.flip",
+            ),
+            (
+                "[resized_crop]\narea = [0.5, 1.5]",
+                "augment.resized_crop.area: ",
+                "0.08",
+            ),
+            (
+                "[resized_crop]\nratio = [-1, 1]",
+                "augment.resized_crop.ratio: ",
+                "0.75",
+            ),
+            ("[auto_augment]\npolicy = 'cifar100'", "cifar100", "cifar10"),
+            (
+                "[rand_augment]\nmagnitude = 31",
+                "augment.rand_augment.magnitude: 31",
+                "0 to 30",
+            ),
+            (
+                "[rand_augment]\nedits = 0",
+                "augment.rand_augment.edits: 0",
+                "1 to 14",
+            ),
+            (
+                "[timm_rand_augment]\nmagnitude = 11",
+                "augment.timm_rand_augment.magnitude: 11",
+                "0 to 10",
+            ),
+            (
+                "[timm_rand_augment]\nprobability = 2",
+                "augment.timm_rand_augment.probability: 2",
+                "0 to 1",
+            ),
+            (
+                "[trivial_augment]\noutside = 300",
+                "augment.trivial_augment.outside: 300",
+                "255",
+            ),
+            ("[jitter]\nhue = 0.6", "augment.jitter.hue: 0.6", "0.5"),
             (
                 "[mix]\nprobability = -1",
                 "augment.mix.probability: -1",

@@ -279,10 +279,10 @@ impl Bench<'_> {
     }
 
     fn epoch(&self, epoch: u64) -> EpochAugmentation {
+        // Never one of a recipe's clean last ones.
         EpochAugmentation {
-            augmentation: self.recipe.augment.clone(),
-            seed: self.recipe.train.seed,
             epoch,
+            ..self.recipe.augmentation(0)
         }
     }
 
@@ -306,7 +306,8 @@ impl Bench<'_> {
         for epoch in 0.. {
             let batches = Loader::start(
                 self.data.train.split.clone(),
-                Sampler::shuffled(samples, train.batch, train.seed, epoch, 0),
+                Sampler::shuffled(samples, train.batch, train.seed, epoch, 0)
+                    .repeated(self.recipe.augment.repeats),
                 self.data.preprocess(),
                 Some(self.epoch(epoch)),
                 self.threads,

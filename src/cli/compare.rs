@@ -1,30 +1,37 @@
-//! `smallvit compare`: several models from the same seed.
+//! `smallvit compare`: several models from the same seed, or from several.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 use smallvit::atomic;
 use smallvit::input;
 use smallvit::models::ModelName;
 use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
+use smallvit::train::history::Epoch;
+use smallvit::train::metrics::Metrics;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::train::room::{self, Disk};
 use smallvit::train::run;
+use smallvit::train::trials::{Difference, Spread};
+use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
 use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
+use super::output::{self, note};
 use super::show::draw_patches;
 use super::signals;
 use super::train::{
-    Job, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan, tell_sizes,
+    Job, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
+    tell_lost_and_restarted, tell_sizes,
 };
 
-/// Train several models from the same seed and compare them.
+/// Train several models from the same seed, or from several, and compare them.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -36,9 +43,78 @@ pub struct Arguments {
     /// Which models.
     #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit", help = format!("Which: {}", ModelName::list()), value_parser = hints::value::<ModelName>)]
     models: Vec<ModelName>,
+    /// Train each model with so many seeds, from the recipe's on, and say whether the difference is more
+    /// than chance.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seeds: u64,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "models", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "models", "seeds", "out", "dry_run"])]
     resume: Option<PathBuf>,
+}
+
+/// What is compared; `models.json`. Without seeds it is the list of the models alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Compared {
+    Models(Vec<ModelName>),
+    Seeds { models: Vec<ModelName>, seeds: u64 },
+}
+
+impl Compared {
+    fn new(models: Vec<ModelName>, seeds: u64) -> Self {
+        match seeds {
+            1 => Self::Models(models),
+            _ => Self::Seeds { models, seeds },
+        }
+    }
+
+    /// Refuses a comparison of nothing, of one model twice, or of numbers of seeds that make no sense.
+    fn check(&self, models: &str, seeds: &str) -> Result<()> {
+        /// More than anyone has time for, and few enough to be listed.
+        const MOST: u64 = 1000;
+        check_models(self.models(), models)?;
+        if (1..=MOST).contains(&self.seeds()) {
+            return Ok(());
+        }
+        Err(Error::recipe(
+            seeds,
+            format!("{} seeds are out of range", self.seeds()),
+            format!("choose 1 to {MOST}; with 3 to 10 a difference can be told from chance"),
+        ))
+    }
+
+    fn models(&self) -> &[ModelName] {
+        match self {
+            Self::Models(models) | Self::Seeds { models, .. } => models,
+        }
+    }
+
+    fn seeds(&self) -> u64 {
+        match self {
+            Self::Models(_) => 1,
+            Self::Seeds { seeds, .. } => *seeds,
+        }
+    }
+
+    /// The runs in their order: all models of a seed, then those of the next. A run's recipe, and its folder
+    /// in the comparison's.
+    fn runs(&self, recipe: &Recipe, folder: &RunFolder) -> Vec<(Recipe, RunFolder)> {
+        let mut runs = vec![];
+        for number in 0..self.seeds() {
+            let seed = recipe.train.seed.wrapping_add(number);
+            let place = match self.seeds() {
+                1 => folder.0.clone(),
+                _ => folder.0.join(format!("seed-{seed}")),
+            };
+            for &model in self.models() {
+                let mut recipe = recipe.clone();
+                recipe.train.seed = seed;
+                recipe.model = recipe.model.named(model);
+                runs.push((recipe, RunFolder(place.join(model.to_string()))));
+            }
+        }
+        runs
+    }
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -47,21 +123,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
         data,
         run,
         models,
+        seeds,
         resume,
     } = arguments;
-    check_models(&models, "--models")?;
-    let (folder, recipe, models) = match resume {
+    let asked = Compared::new(models, seeds);
+    asked.check("--models", "--seeds")?;
+    let (folder, recipe, compared) = match resume {
         Some(folder) => {
             let folder = RunFolder(folder);
-            let models = resumed_models(&folder)?;
+            let compared = resumed(&folder)?;
             let mut run = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
             recipe.precision.resume(&mut run)?;
-            (Some(folder), run, models)
+            (Some(folder), run, compared)
         }
         None => (
             None,
             recipe.load(data.data.as_deref(), run.quiet || run.json)?,
-            models,
+            asked,
         ),
     };
     // Refused before any work.
@@ -73,28 +151,22 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut prepared = dataset::prepared(dataset, &recipe)?;
     if run.dry_run {
         let mut plans = vec![];
-        for model in models {
+        for &model in compared.models() {
             let mut recipe = recipe.clone();
             recipe.model = recipe.model.named(model);
             prepared.info.config = recipe.model.clone();
             plans.push(run_plan(&recipe, &prepared, &run)?);
         }
-        print_plans(&plans, &run);
+        print_plans(&plans, &run, compared.seeds());
         return Ok(());
     }
-    let of_model = |folder: &RunFolder, model: ModelName| {
-        let mut recipe = recipe.clone();
-        recipe.model = recipe.model.named(model);
-        (recipe, RunFolder(folder.0.join(model.to_string())))
-    };
     // All of them, before the first takes its hours, and before a new folder is made.
     let place = folder.clone().unwrap_or_else(|| {
         let out = run.out.clone();
         RunFolder(out.unwrap_or_else(|| "runs".into()))
     });
     let (mut disks, mut written) = (vec![], 0);
-    for &model in &models {
-        let (recipe, own) = of_model(&place, model);
+    for (recipe, own) in compared.runs(&recipe, &place) {
         checkpoint::check_recipe(&own, &recipe, &place.recipe())?;
         check_own_recipe(&own, &recipe)?;
         if !own.result().exists() {
@@ -115,40 +187,58 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if !ended {
         atomic::sweep(&folder.0);
         // First what makes a comparison of it: with the recipe alone, it would be a single run.
-        let names = serde_json::json!(models).to_string();
+        let names = serde_json::json!(compared).to_string();
         atomic::write(&folder.models(), names.as_bytes())?;
         atomic::write(&folder.recipe(), recipe.to_toml().as_bytes())?;
     }
     tell_sizes(&prepared, &run);
     let stop = signals::stop_flag();
+    let runs = compared.runs(&recipe, &folder);
     let mut job = Job {
         options: &run,
         data_options: &data,
         stop: &stop,
         resume_command: format!("smallvit compare --resume {}", options::quoted(&folder.0)),
         from: checkpoint::From::Last,
-        models_after: models.len() as u64,
+        models_after: runs.len() as u64,
     };
-    let mut runs = vec![];
-    for &model in &models {
+    let mut done: Vec<Done> = vec![];
+    let mut seed = recipe.train.seed;
+    for (recipe, own) in &runs {
         job.models_after -= 1;
-        let (recipe, model_folder) = of_model(&folder, model);
+        if recipe.train.seed != seed {
+            seed = recipe.train.seed;
+            prepared = prepared.again(recipe)?;
+        }
+        if compared.seeds() > 1 && !run.quiet && !run.json && !own.result().exists() {
+            note!(
+                "seed {seed}, {}: run {} of {}",
+                recipe.model.name(),
+                done.len() + 1,
+                runs.len()
+            );
+        }
         prepared.info.config = recipe.model.clone();
-        let done = job.run(&recipe, &prepared, &model_folder)?;
-        runs.push(done);
+        done.push(job.run(recipe, &prepared, own)?);
     }
-    let results: Vec<RunResult> = runs.iter().map(|(result, _)| result.clone()).collect();
+    let results: Vec<RunResult> = done.iter().map(|(result, _)| result.clone()).collect();
     if !ended {
         write_result(&folder.result(), &results)?;
     }
     // The numbers first: they are what matters.
-    print_results(&results, &folder, &run);
-    for (model, done) in models.iter().zip(&runs) {
-        let (recipe, own) = of_model(&folder, *model);
-        let drawn = draw_curves(&own, &recipe, std::slice::from_ref(done));
-        drawn_again(drawn, ended, &own, "curves.png")?;
+    let shown = if compared.seeds() == 1 {
+        print_results(&results, &folder, &run);
+        done.clone()
+    } else {
+        print_trials(&compared, &results, &folder, &run);
+        let models = compared.models().iter();
+        models.map(|&model| mean_run(&done, model)).collect()
+    };
+    for ((recipe, own), done) in runs.iter().zip(&done) {
+        let drawn = draw_curves(own, recipe, std::slice::from_ref(done));
+        drawn_again(drawn, ended, own, "curves.png")?;
     }
-    let drawn = draw_curves(&folder, &recipe, &runs);
+    let drawn = draw_curves(&folder, &recipe, &shown);
     drawn_again(drawn, ended, &folder, "curves.png")?;
     // Why it works: what a token sees with and without shifted patches.
     const PATCHES: &str = "patches.png";
@@ -162,6 +252,146 @@ pub fn run(arguments: Arguments) -> Result<()> {
     );
     drawn_again(drawn.map(|_| ()), ended, &folder, PATCHES)?;
     refuse_lost(&results, &folder)
+}
+
+/// A run's result, and its history.
+type Done = (RunResult, Vec<Epoch>);
+
+/// A model's runs with all seeds as one: the means of its results and of its histories.
+fn mean_run(done: &[Done], model: ModelName) -> Done {
+    let own: Vec<&Done> = done.iter().filter(|(r, _)| r.model == model).collect();
+    let mean =
+        |of: &dyn Fn(&Done) -> f64| own.iter().map(|done| of(done)).sum::<f64>() / own.len() as f64;
+    let (first, history) = own[0];
+    let result = RunResult {
+        test_top1: mean(&|(result, _)| result.test_top1),
+        test_top1_standard_error: None,
+        ..first.clone()
+    };
+    // Runs that ended early are shorter.
+    let epochs = own
+        .iter()
+        .map(|(_, history)| history.len())
+        .min()
+        .unwrap_or(0);
+    let metrics = |at: usize, of: fn(&Epoch) -> Metrics| Metrics {
+        loss: mean(&|(_, history)| of(&history[at]).loss),
+        top1: mean(&|(_, history)| of(&history[at]).top1),
+        top5: mean(&|(_, history)| of(&history[at]).top5),
+    };
+    let epoch = |at: usize| Epoch {
+        train: metrics(at, |epoch| epoch.train),
+        validation: metrics(at, |epoch| epoch.validation),
+        ..history[at]
+    };
+    (result, (0..epochs).map(epoch).collect())
+}
+
+/// A model's runs with all seeds.
+#[derive(Serialize)]
+struct Trials {
+    model: ModelName,
+    parameters: u64,
+    val_top1: Spread,
+    test_top1: Spread,
+    seconds: f64,
+}
+
+/// A model beside the first one.
+#[derive(Serialize)]
+struct Beside {
+    model: ModelName,
+    than: ModelName,
+    #[serde(flatten)]
+    difference: Difference,
+    is_real: bool,
+}
+
+/// The table of several seeds' results, or the JSON.
+fn print_trials(
+    compared: &Compared,
+    results: &[RunResult],
+    folder: &RunFolder,
+    options: &RunOptions,
+) {
+    let of = |model: ModelName, value: fn(&RunResult) -> f64| -> Vec<f64> {
+        let own = results.iter().filter(|result| result.model == model);
+        own.map(value).collect()
+    };
+    let models = compared.models();
+    let trials: Vec<Trials> = models
+        .iter()
+        .filter_map(|&model| {
+            let one = results.iter().find(|result| result.model == model)?;
+            Some(Trials {
+                model,
+                parameters: one.parameters,
+                val_top1: Spread::of(&of(model, |r| r.val_top1))?,
+                test_top1: Spread::of(&of(model, |r| r.test_top1))?,
+                seconds: of(model, |r| r.seconds).iter().sum(),
+            })
+        })
+        .collect();
+    let (than, others) = models.split_first().expect("there is a model");
+    let beside: Vec<Beside> = others
+        .iter()
+        .filter_map(|&model| {
+            let test = |model| of(model, |r: &RunResult| r.test_top1);
+            let difference = Difference::paired(&test(model), &test(*than))?;
+            Some(Beside {
+                model,
+                than: *than,
+                is_real: difference.is_real(),
+                difference,
+            })
+        })
+        .collect();
+    if options.json {
+        output::print(serde_json::json!({
+            "models": results,
+            "trials": trials,
+            "differences": beside,
+            "folder": folder.0.display().to_string(),
+        }));
+        return;
+    }
+    let spread = |of: &Spread| format!("{:.2} ± {:.2} %", of.mean, of.deviation);
+    let rows: Vec<Vec<String>> = trials
+        .iter()
+        .map(|of| {
+            vec![
+                of.model.to_string(),
+                words::count(of.parameters),
+                of.test_top1.runs.to_string(),
+                spread(&of.val_top1),
+                spread(&of.test_top1),
+                format!("{:.2}–{:.2} %", of.test_top1.least, of.test_top1.most),
+                words::seconds(of.seconds),
+            ]
+        })
+        .collect();
+    let header = [
+        "model",
+        "parameters",
+        "seeds",
+        "val top-1",
+        "test top-1",
+        "lowest–highest",
+        "time",
+    ];
+    output::table(&header, &rows);
+    output::print("");
+    for beside in &beside {
+        let (model, than) = (beside.model.to_string(), beside.than.to_string());
+        output::prose(beside.difference.sentence(&model, &than));
+    }
+    output::prose(format!(
+        "Mean ± standard deviation over the seeds; test accuracies are of each run's best epoch on its \
+         validation images, and the test images were read once, at its end.\n\
+         The runs are in {0}, a folder a seed; the curves, means over the seeds, are {0}/curves.png",
+        folder.0.display()
+    ));
+    tell_lost_and_restarted(results);
 }
 
 /// Refuses a model's run whose recipe is not the comparison's, as it is after an edit.
@@ -201,8 +431,8 @@ fn check_models(models: &[ModelName], place: &str) -> Result<()> {
     Ok(())
 }
 
-/// The models of an earlier comparison.
-fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
+/// What an earlier comparison is of.
+fn resumed(folder: &RunFolder) -> Result<Compared> {
     let path = folder.models();
     if !path.exists() {
         let remedy = if folder.recipe().exists() {
@@ -220,13 +450,16 @@ fn resumed_models(folder: &RunFolder) -> Result<Vec<ModelName>> {
         ));
     }
     let text = input::text(&path, 1 << 16)?;
-    let models: Vec<ModelName> = serde_json::from_str(&text).map_err(|error| {
+    let refuse = |error: serde_json::Error| {
         Error::model(
             path.display(),
             error.to_string(),
-            "write the models into it as they were, for example [\"vit\",\"sl-vit\"]",
+            "write the models into it as they were, for example [\"vit\",\"sl-vit\"], or with three \
+             seeds {\"models\":[\"vit\",\"sl-vit\"],\"seeds\":3}",
         )
-    })?;
-    check_models(&models, &path.display().to_string())?;
-    Ok(models)
+    };
+    let compared: Compared = serde_json::from_str(&text).map_err(refuse)?;
+    let place = path.display().to_string();
+    compared.check(&place, &place)?;
+    Ok(compared)
 }

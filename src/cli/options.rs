@@ -9,7 +9,6 @@ use smallvit::data::catalogue::Spec;
 use smallvit::train::device;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
-use smallvit::train::schedule::ScheduleKind;
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
@@ -138,7 +137,7 @@ fn shorter_warmup(name: &str, settings: &[String], quiet: bool) -> Option<String
     let own = Recipe::load(name, &[]).ok()?.train;
     let epochs: f64 = of("train.epochs")?.parse().ok()?;
     let share = epochs / own.epochs as f64;
-    let is_warmed = own.schedule == ScheduleKind::WarmupCosine && own.warmup_epochs > 0.0;
+    let is_warmed = own.schedule.is_warmed() && own.warmup_epochs > 0.0;
     if !is_warmed || share >= 1.0 || share <= 0.0 || of("train.warmup_epochs").is_some() {
         return None;
     }

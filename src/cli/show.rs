@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
-use smallvit::augment::{EpochAugmentation, Instance, Pipeline, Preprocess, resize};
+use smallvit::augment::{Instance, Pipeline, Preprocess, resize};
 use smallvit::data::statistics::Statistics;
 use smallvit::data::{Dataset, Split};
 use smallvit::nn::embedding::{SHIFT_NAMES, patches, shifted_patches};
@@ -219,11 +219,7 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
             let mut epoch = None;
             if variant > 0 {
                 caption = format!("epoch {variant}");
-                epoch = Some(EpochAugmentation {
-                    augmentation: recipe.augment.clone(),
-                    seed: recipe.train.seed,
-                    epoch: variant as u64 - 1,
-                });
+                epoch = Some(recipe.augmentation(variant as u64 - 1));
             }
             let instance = Instance::once(index as u32);
             let mut pipeline = Pipeline::new(epoch);

@@ -111,7 +111,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let prepared = dataset::prepared(dataset, &recipe)?;
     if run.dry_run {
         let plan = run_plan(&recipe, &prepared, &run)?;
-        print_plans(&[plan], &run);
+        print_plans(&[plan], &run, 1);
         return Ok(());
     }
     let is_new = folder.is_none() && !run.out.as_ref().is_some_and(|out| out.exists());
@@ -222,10 +222,10 @@ pub fn run_plan(recipe: &Recipe, data: &Prepared, options: &RunOptions) -> Resul
     })
 }
 
-/// Prints what runs would take, a model a run.
-pub fn print_plans(plans: &[Plan], options: &RunOptions) {
+/// Prints what runs would take, a model a run, each with so many seeds.
+pub fn print_plans(plans: &[Plan], options: &RunOptions, seeds: u64) {
     if options.json {
-        output::print(serde_json::json!({ "models": plans }));
+        output::print(serde_json::json!({ "models": plans, "seeds": seeds }));
         return;
     }
     let rows: Vec<Vec<String>> = plans
@@ -262,10 +262,14 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions) {
     };
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
     output::prose(format!(
-        "\n{}; {} in all. Measured on a few steps, which were thrown away; no run was written. \
+        "\n{}; {} in all{}. Measured on a few steps, which were thrown away; no run was written. \
          mega-MACs: million multiplications and additions an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
-        words::seconds(plans.iter().map(|plan| plan.seconds).sum()),
+        words::seconds(seeds as f64 * plans.iter().map(|plan| plan.seconds).sum::<f64>()),
+        match seeds {
+            1 => String::new(),
+            _ => format!(", of {seeds} seeds"),
+        },
         words::bytes(most.unwrap_or_default())
     ));
 }
@@ -540,6 +544,11 @@ pub fn print_results(results: &[RunResult], folder: &RunFolder, options: &RunOpt
         last.join(" and "),
         folder.0.display()
     ));
+    tell_lost_and_restarted(results);
+}
+
+/// What is to be known of runs that did not go straight through.
+pub fn tell_lost_and_restarted(results: &[RunResult]) {
     for result in results {
         // At once, in case something else fails before the end.
         if let Some(lost) = lost_best(result) {

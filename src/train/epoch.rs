@@ -11,7 +11,7 @@ use super::observer::{Observer, tell};
 use super::state::{Counters, TrainState};
 use super::step::{StepConfig, diverged, train_step};
 use crate::augment::Preprocess;
-use crate::augment::loader::{EpochAugmentation, Loader, Sampler};
+use crate::augment::loader::{Loader, Sampler};
 use crate::error::{Error, Result};
 
 /// How every epoch of a run goes.
@@ -108,22 +108,19 @@ fn batches(
 /// The epoch's batches that are left, shuffled and augmented.
 pub(super) fn loader(counters: &Counters, how: &EpochConfig) -> Result<Loader> {
     let Origin { recipe, data, .. } = how.origin;
-    let (seed, epoch) = (recipe.train.seed, counters.epochs);
+    let epoch = recipe.augmentation(counters.epochs);
     Loader::start(
         data.train.split.clone(),
         Sampler::shuffled(
             &data.train.samples,
             recipe.train.batch,
-            seed,
-            epoch,
+            epoch.seed,
+            epoch.epoch,
             counters.epoch_steps as usize,
-        ),
+        )
+        .repeated(epoch.augmentation.repeats),
         how.preprocess.clone(),
-        Some(EpochAugmentation {
-            augmentation: recipe.augment.clone(),
-            seed,
-            epoch,
-        }),
+        Some(epoch),
         how.threads,
     )
 }

@@ -99,3 +99,9 @@ pub fn best(epochs: &[Epoch]) -> Option<usize> {
     let top1 = |i: &usize| epochs[*i].validation.top1;
     (0..epochs.len()).reduce(|best, i| if top1(&i) > top1(&best) { i } else { best })
 }
+
+/// Whether so many epochs have passed since the best one; never with 0.
+pub fn is_stale(epochs: &[Epoch], patience: u64) -> bool {
+    let since = best(epochs).map_or(0, |best| epochs.len() - 1 - best);
+    patience > 0 && since as u64 >= patience
+}

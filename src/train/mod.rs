@@ -8,7 +8,7 @@
 //! | on what | [`prepare`] (training, validation and test images) |
 //! | a step | [`workers`] (micro-batches on threads), [`tree`] (their sum), [`gradients`], [`optimizer`], [`average`] |
 //! | how good | [`metrics`], [`evaluate`] |
-//! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`] |
+//! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`]; several of them: [`trials`] |
 //! | what it costs | [`clock`], [`memory`](crate::memory), [`room`] (on disk); [`plan`] (beforehand) |
 
 pub mod average;
@@ -35,6 +35,7 @@ pub mod schedule;
 pub mod state;
 pub mod step;
 pub mod tree;
+pub mod trials;
 pub mod workers;
 
 #[cfg(test)]

@@ -43,6 +43,16 @@ pub struct Prepared {
     pub info: ModelInfo,
 }
 
+/// A data set with the parts that it brings itself.
+struct Whole {
+    name: String,
+    fingerprint: String,
+    classes: Vec<String>,
+    train: Arc<Split>,
+    validation: Option<Subset>,
+    test: Option<Subset>,
+}
+
 impl Prepared {
     /// Divides and measures a data set as the recipe says. The normalization is adapted on all
     /// images that are not for the test, those held out for validation included, as in the Keras example.
@@ -61,13 +71,44 @@ impl Prepared {
             .augment
             .check_images([height, width, channels], [size, size, channels])?;
         let fingerprint = dataset.fingerprint();
+        recipe.model.check_for(channels, dataset.classes.len())?;
+        Self::divided(
+            Whole {
+                name: dataset.name,
+                fingerprint,
+                classes: dataset.classes,
+                train: Arc::new(dataset.train),
+                validation: dataset.validation.map(entire),
+                test: dataset.test.map(entire),
+            },
+            recipe,
+        )
+    }
+
+    /// The same data set divided again, for a recipe that differs in its seed.
+    pub fn again(&self, recipe: &Recipe) -> Result<Self> {
+        let whole = &self.train.split;
+        let brought = |part: &Subset| (!Arc::ptr_eq(&part.split, whole)).then(|| part.clone());
+        Self::divided(
+            Whole {
+                name: self.name.clone(),
+                fingerprint: self.fingerprint.clone(),
+                classes: self.info.classes.clone(),
+                train: whole.clone(),
+                validation: brought(&self.validation),
+                test: brought(&self.test),
+            },
+            recipe,
+        )
+    }
+
+    fn divided(dataset: Whole, recipe: &Recipe) -> Result<Self> {
         let classes = dataset.classes.len();
-        recipe.model.check_for(channels, classes)?;
         let seed = recipe.train.seed;
-        let whole = Arc::new(dataset.train);
+        let whole = dataset.train;
         let all = everything(&whole);
         let (samples, test) = match dataset.test {
-            Some(test) => (all, entire(test)),
+            Some(test) => (all, test),
             None => {
                 let part = (recipe.data.test, Method::Stratified, seed);
                 hold_out(&whole, &all, classes, part).map_err(named("data.test"))?
@@ -75,7 +116,7 @@ impl Prepared {
         };
         let statistics = Statistics::of_subset(&whole.images, &samples);
         let (samples, validation) = match dataset.validation {
-            Some(validation) => (samples, entire(validation)),
+            Some(validation) => (samples, validation),
             None => {
                 // Another stream than the test's, so that the two choices are unrelated.
                 let seed = seed.wrapping_add(1);
@@ -94,7 +135,7 @@ impl Prepared {
         };
         Ok(Self {
             name: dataset.name,
-            fingerprint,
+            fingerprint: dataset.fingerprint,
             train: Subset {
                 split: whole,
                 samples,

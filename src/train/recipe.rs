@@ -18,9 +18,7 @@ use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
 use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
 use super::schedule::{Schedule, ScheduleKind};
-use crate::augment::Augmentation;
-use crate::augment::batch::mix::Mixing;
-use crate::augment::floats::erasing::Erasing;
+use crate::augment::{Augmentation, EpochAugmentation};
 use crate::data::pictures::Fit;
 use crate::data::split::Method;
 use crate::error::{Error, Result, printable};
@@ -98,6 +96,9 @@ pub struct TrainRecipe {
     pub seed: u64,
     /// Times through the training images.
     pub epochs: u64,
+    /// The training ends after so many epochs without a better validation accuracy than before; 0 is
+    /// off.
+    pub patience: u64,
     /// Images a step.
     pub batch: usize,
     /// Most images that go through the model at once; smaller takes less memory, and the batch's
@@ -115,6 +116,10 @@ pub struct TrainRecipe {
     pub warmup_rate: f64,
     /// Length of the warm-up.
     pub warmup_epochs: f64,
+    /// Where the schedule ends.
+    pub final_rate: f64,
+    /// How often the schedule falls again from the highest rate, after equal parts of the steps.
+    pub restarts: u64,
     /// Length of the schedule as a multiple of the training: with more than 1 it ends early.
     pub schedule_length: f64,
     /// AdamW's β₁.
@@ -151,6 +156,7 @@ impl Default for TrainRecipe {
         Self {
             seed: 42,
             epochs: 50,
+            patience: 0,
             batch: 256,
             micro_batch: 16,
             precision: Precision::F32,
@@ -158,6 +164,8 @@ impl Default for TrainRecipe {
             learning_rate: 1e-3,
             warmup_rate: 0.0,
             warmup_epochs: 0.0,
+            final_rate: 0.0,
+            restarts: 0,
             schedule_length: 1.0,
             beta1: 0.9,
             beta2: 0.999,
@@ -349,11 +357,7 @@ impl Recipe {
         };
         Self {
             model: ModelConfig::example(family),
-            augment: Augmentation {
-                erasing: Some(Erasing::default()),
-                mix: Some(Mixing::default()),
-                ..Augmentation::default()
-            },
+            augment: Augmentation::everything(),
             train: TrainRecipe {
                 groups: vec![group],
                 average: Some(AverageRecipe::default()),
@@ -398,6 +402,7 @@ impl Recipe {
         if let Some(average) = &self.train.average {
             average.check()?;
         }
+        self.check_clean_epochs()?;
         self.check_warmup()
     }
 
@@ -467,6 +472,13 @@ impl Recipe {
                 train.learning_rate,
             ),
             ("train.warmup_epochs", train.warmup_epochs, false, 1e9),
+            (
+                "train.final_rate",
+                train.final_rate,
+                false,
+                train.learning_rate,
+            ),
+            ("train.restarts", train.restarts as f64, false, 1e6),
             ("train.schedule_length", train.schedule_length, true, 1e6),
             ("train.epsilon", train.epsilon, true, 1.0),
             ("train.weight_decay", train.weight_decay, false, 100.0),
@@ -560,10 +572,22 @@ impl Recipe {
         Ok(())
     }
 
+    fn check_clean_epochs(&self) -> Result<()> {
+        let (clean, all) = (self.augment.clean_epochs, self.train.epochs);
+        if clean <= all {
+            return Ok(());
+        }
+        Err(Error::recipe(
+            "augment.clean_epochs",
+            format!("{clean} clean epochs are more than the training's {all}"),
+            "choose 0 (off) or a tenth of train.epochs",
+        ))
+    }
+
     fn check_warmup(&self) -> Result<()> {
         let train = &self.train;
         let most = train.epochs as f64 * train.schedule_length.min(1.0);
-        if train.schedule == ScheduleKind::WarmupCosine && train.warmup_epochs > most {
+        if train.schedule.is_warmed() && train.warmup_epochs > most {
             return Err(Error::recipe(
                 "train.warmup_epochs",
                 format!(
@@ -576,6 +600,20 @@ impl Recipe {
         Ok(())
     }
 
+    /// What training images go through in an epoch, counted from 0.
+    pub fn augmentation(&self, epoch: u64) -> EpochAugmentation {
+        let clean = epoch + self.augment.clean_epochs >= self.train.epochs;
+        EpochAugmentation {
+            augmentation: if clean && self.augment.clean_epochs > 0 {
+                Augmentation::none()
+            } else {
+                self.augment.clone()
+            },
+            seed: self.train.seed,
+            epoch,
+        }
+    }
+
     /// The learning rates of a run with so many steps an epoch.
     pub fn schedule(&self, steps_per_epoch: u64) -> Schedule {
         let steps = |epochs: f64| (epochs * steps_per_epoch as f64).floor() as u64;
@@ -585,6 +623,8 @@ impl Recipe {
             peak: train.learning_rate,
             warmup_rate: train.warmup_rate,
             warmup_steps: steps(train.warmup_epochs),
+            final_rate: train.final_rate,
+            restarts: train.restarts,
             total_steps: steps(train.epochs as f64 * train.schedule_length),
         }
     }
@@ -770,6 +810,21 @@ mod tests {
         // int(50000 / 256 · 50) and a tenth of it, with 176 steps an epoch for 45,000 images.
         let schedule = load("keras-2022-cosine", &[]).unwrap().schedule(176);
         assert_eq!((schedule.total_steps, schedule.warmup_steps), (9765, 976));
+    }
+
+    #[test]
+    fn the_last_epochs_are_clean() {
+        let recipe = load("keras-2022", &["train.epochs=10", "augment.clean_epochs=2"]).unwrap();
+        let none = Augmentation::none();
+        let clean = |epoch| recipe.augmentation(epoch).augmentation == none;
+        assert!(!clean(0) && !clean(7) && clean(8) && clean(9));
+        let never = load("keras-2022", &["train.epochs=10"]).unwrap();
+        assert_eq!(never.augmentation(9).augmentation, never.augment);
+        let error = load("keras-2022", &["augment.clean_epochs=51"]).unwrap_err();
+        assert!(
+            error.to_string().starts_with("augment.clean_epochs:"),
+            "{error}"
+        );
     }
 
     #[test]

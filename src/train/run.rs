@@ -17,7 +17,7 @@ use super::prepare::Prepared;
 use super::recipe::Recipe;
 use super::result::{RunResult, write_result};
 use super::room::{self, Disk};
-use super::state::TrainState;
+use super::state::{Counters, TrainState};
 use super::step::StepConfig;
 use super::workers::Workers;
 use crate::atomic;
@@ -157,9 +157,12 @@ fn epochs(
 ) -> Result<()> {
     let train = &how.origin.recipe.train;
     let mut saving = checkpoint::Policy::every(train.checkpoint_minutes);
-    while state.counters.epochs < train.epochs {
+    let ended = |counters: &Counters| {
+        counters.epochs >= train.epochs || history::is_stale(&counters.history, train.patience)
+    };
+    while !ended(&state.counters) {
         epoch(state, how, &mut saving, observers)?;
-        if how.stop.load(Ordering::Relaxed) && state.counters.epochs < train.epochs {
+        if how.stop.load(Ordering::Relaxed) && !ended(&state.counters) {
             return Err(interrupted(&state.counters, how.resume_command));
         }
     }
@@ -225,7 +228,7 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         recipe: recipe.name.clone(),
         data: data.name.clone(),
         seed: recipe.train.seed,
-        epochs: recipe.train.epochs,
+        epochs: counters.epochs,
         best_epoch: row.epoch,
         val_top1: row.validation.top1,
         val_top5: top5(row.validation),
@@ -256,7 +259,6 @@ mod tests {
     use crate::train::events::EventFile;
     use crate::train::groups::GroupRecipe;
     use crate::train::history::{Epoch, HistoryFile};
-    use crate::train::state::Counters;
     use crate::train::step::StepOutcome;
     use crate::train::testing;
 
@@ -395,6 +397,27 @@ mod tests {
             let accuracies = |r: &RunResult| (r.best_epoch, r.test_top1, r.last_test_top1);
             assert_eq!(accuracies(&result), accuracies(&resumed));
         }
+    }
+
+    #[test]
+    fn a_run_ends_when_it_has_not_become_better_for_long() {
+        let mut recipe = recipe(30, false);
+        // Nothing changes, and so the first epoch is the best.
+        recipe.train.learning_rate = 1e-30;
+        recipe.train.weight_decay = 0.0;
+        recipe.train.patience = 2;
+        let (_dir, folder) = folder();
+        let (result, told) = train_in(&folder, &recipe, 2, false);
+        let result = result.unwrap();
+        assert_eq!((result.epochs, result.best_epoch), (3, 1));
+        assert_eq!(told.last().unwrap(), "epoch 3");
+        let (again, told) = train_in(&folder, &recipe, 2, false);
+        assert_eq!(again.unwrap().epochs, 3);
+        assert_eq!(told[0], "begin after 15 of 5");
+        assert!(
+            told.iter().all(|told| !told.starts_with("step")),
+            "{told:?}"
+        );
     }
 
     #[test]

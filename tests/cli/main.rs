@@ -189,6 +189,64 @@ fn compare_trains_both_models_and_leaves_everything_in_the_run_folder() {
 }
 
 #[test]
+fn several_seeds_are_told_apart_from_chance() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["compare", "--seeds", "3", "--epochs", "1", "--out", "run"];
+    let out = succeeds(tiny(dir.path(), &arguments));
+    assert!(out.contains("3 seeds, 95 % interval"), "{out}");
+    let run = dir.path().join("run");
+    let results = json(&run.join("result.json"));
+    let of = |model: &str| -> Vec<f64> {
+        let own = results["models"].as_array().unwrap().iter();
+        let own = own.filter(|result| result["model"] == model);
+        own.map(|result| result["test_top1"].as_f64().unwrap())
+            .collect()
+    };
+    let (vit, sl_vit) = (of("vit"), of("sl-vit"));
+    assert_eq!((vit.len(), sl_vit.len()), (3, 3));
+    // The numbers printed are those of the runs.
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / 3.0;
+    for values in [&vit, &sl_vit] {
+        assert!(out.contains(&format!("{:.2} ± ", mean(values))), "{out}");
+    }
+    let by = (mean(&sl_vit) - mean(&vit)).abs();
+    assert!(out.contains(&format!("by {by:.2} points")), "{out}");
+    // A seed of its own is another run, and the first is the recipe's.
+    let histories = ["seed-42", "seed-43", "seed-44"].map(|seed| {
+        assert!(run.join(seed).join("sl-vit/curves.png").exists());
+        history(&run.join(seed).join("vit"))
+    });
+    assert!(histories[0] != histories[1] && histories[1] != histories[2]);
+    let single = [
+        "train", "--model", "vit", "--epochs", "1", "--seed", "43", "--out", "one",
+    ];
+    succeeds(tiny(dir.path(), &single));
+    assert_eq!(history(&dir.path().join("one")), histories[1]);
+
+    // It goes on where it was, and what was done stays.
+    fs::remove_dir_all(run.join("seed-44")).unwrap();
+    fs::remove_file(run.join("result.json")).unwrap();
+    let resumed = smallvit(dir.path(), &["compare", "--resume", "run", "--json"]);
+    let resumed: serde_json::Value =
+        serde_json::from_str(succeeds(resumed).lines().last().unwrap()).unwrap();
+    assert_eq!(
+        json(&run.join("result.json"))["models"]
+            .as_array()
+            .unwrap()
+            .len(),
+        6
+    );
+    assert_eq!(history(&run.join("seed-44/vit")), histories[2]);
+    let difference = &resumed["differences"][0];
+    assert_eq!(difference["pairs"], 3);
+    assert!((difference["mean"].as_f64().unwrap().abs() - by).abs() < 1e-9);
+    for (seeds, problem) in [("0", "--seeds"), ("1001", "--seeds")] {
+        let arguments = ["compare", "--seeds", seeds];
+        assert!(fails(tiny(dir.path(), &arguments), 2).contains(problem));
+    }
+}
+
+#[test]
 fn a_run_does_not_depend_on_the_number_of_threads() {
     let dir = TempDir::new().unwrap();
     for threads in ["1", "2", "3"] {

@@ -8,9 +8,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::recipe::in_range;
+use crate::augment::recipe::{in_range, ordered};
 use crate::augment::{Augmentation, Boxed, Canvas, Operation, Rectangle};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::random::Stream;
 
 /// Random erasing's parameters.
@@ -83,13 +83,6 @@ impl Operation<Canvas<f32>> for Erasing {
     }
 
     fn check(&self) -> Result<()> {
-        let ordered = |field: &str, [low, high]: [f64; 2], most: f64, remedy: &str| {
-            if 0.0 < low && low <= high && high <= most {
-                return Ok(());
-            }
-            let problem = format!("[{low}, {high}] is no range that can be used");
-            Err(Error::recipe(format!("augment.{field}"), problem, remedy))
-        };
         in_range(
             "erasing.probability",
             self.probability,
