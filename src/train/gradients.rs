@@ -59,6 +59,44 @@ impl Gradient {
             Self::Deferred(gradient) => flat(gradient.whole()),
         }
     }
+
+    /// The same, to be gone through in parts.
+    pub(super) fn parts(self) -> Parts {
+        match self {
+            Self::Formed(numbers) => Parts::Formed(View::of(numbers)),
+            Self::Deferred(gradient) => Parts::Deferred(gradient),
+        }
+    }
+}
+
+/// A gradient's numbers, some at a time.
+pub(super) enum Parts {
+    Formed(View),
+    Deferred(DeferredGradient),
+}
+
+impl Parts {
+    /// Numbers in a part of one that is formed.
+    const FORMED: usize = 1 << 15;
+
+    /// How many numbers a part has; the last one may have fewer.
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Formed(_) => Self::FORMED,
+            Self::Deferred(gradient) => gradient.part_length(),
+        }
+    }
+
+    /// Gives a part to `with`, which is formed for it where none is yet.
+    pub fn part(&self, number: usize, with: impl FnOnce(&[f32])) {
+        match self {
+            Self::Formed(view) => {
+                let rest = &view.numbers()[number * Self::FORMED..];
+                with(&rest[..rest.len().min(Self::FORMED)]);
+            }
+            Self::Deferred(gradient) => gradient.part(number, with),
+        }
+    }
 }
 
 impl From<Tensor<1>> for Gradient {

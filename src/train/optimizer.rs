@@ -258,8 +258,6 @@ impl Step<'_> {
         moments: Moments,
         factors: Factors,
     ) -> (Tensor<1>, Moments) {
-        /// Elements a thread takes at a time.
-        const CHUNK: usize = 1 << 15;
         let constants = kernel::AdamW {
             first: (1.0 - self.config.beta1) as f32,
             second: (1.0 - self.config.beta2) as f32,
@@ -270,29 +268,15 @@ impl Step<'_> {
         };
         // These tensors have no other owner, so that none of them is copied.
         let values = |tensor: Tensor<1>| Array::of(tensor).values;
-        let mut w = values(value);
+        let (mut w, g) = (values(value), gradient.parts());
         let (mut m, mut v) = (values(moments.first), values(moments.second));
-        let mut step = |chunk: usize, with: &(dyn Fn(usize, &mut dyn FnMut(&[f32])) + Sync)| {
-            w.par_chunks_mut(chunk)
-                .zip(m.par_chunks_mut(chunk).zip(v.par_chunks_mut(chunk)))
-                .enumerate()
-                .for_each(|(part, (w, (m, v)))| {
-                    with(part, &mut |g| kernel::step(&constants, w, g, m, v));
-                });
-        };
-        match gradient {
-            Gradient::Formed(gradient) => {
-                let g = values(gradient);
-                step(CHUNK, &|part, update| {
-                    update(&g[part * CHUNK..][..CHUNK.min(g.len() - part * CHUNK)]);
-                });
-            }
-            Gradient::Deferred(gradient) => {
-                step(gradient.part_length(), &|part, update| {
-                    gradient.part(part, update);
-                });
-            }
-        }
+        let length = g.length();
+        w.par_chunks_mut(length)
+            .zip(m.par_chunks_mut(length).zip(v.par_chunks_mut(length)))
+            .enumerate()
+            .for_each(|(number, (w, (m, v)))| {
+                g.part(number, |g| kernel::step(&constants, w, g, m, v));
+            });
         let length = [w.len()];
         let tensor = |values| Tensor::from_data(TensorData::new(values, length), &Device::flex());
         let (first, second) = (tensor(m), tensor(v));
