@@ -3,6 +3,7 @@
 //! Such a product is bound by how the weights come from memory, so both directions read them
 //! row by row, as they lie.
 
+use crate::math::dot;
 use crate::matrix::{Matrix, MatrixMut, Operand, Precision};
 use crate::room::{give_back, room};
 use crate::simd::dispatched;
@@ -74,6 +75,21 @@ dispatched! {
     }
 }
 
+dispatched! {
+    /// dyᵀ's way back through some rows of the kernel, in float32: `dy` is `[row, out]`, `kernel`
+    /// `[some, out]`, `back` `[some, row]`, the transpose of those columns of dx.
+    ///
+    /// For as few rows as [`stream`]: a product's tiles would be empty but for some columns.
+    pub fn stream_back(dy: &[f32], kernel: &[f32], back: &mut [f32], rows: usize) {
+        let output = dy.len() / rows;
+        for (kernel, back) in kernel.chunks_exact(output).zip(back.chunks_exact_mut(rows)) {
+            for (dy, back) in dy.chunks_exact(output).zip(back) {
+                *back = dot(kernel, dy);
+            }
+        }
+    }
+}
+
 /// dx = dy · kernelᵀ: `dy` is `[row, out]`, `dx` `[row, in]`; `scratch` has as many numbers as
 /// `dx`.
 pub fn backward(
@@ -121,9 +137,54 @@ pub fn gradient(x: &[&[f32]], dy: &Operand, first: usize, gradient: &mut [f32]) 
     give_back(some);
 }
 
+dispatched! {
+    /// The same in float32 of few rows, `dy` as it lies: no more than writing the gradient.
+    pub fn stream_gradient(x: &[&[f32]], dy: &[f32], first: usize, gradient: &mut [f32], rows: usize) {
+        let output = dy.len() / rows;
+        let input = x.iter().map(|x| x.len()).sum::<usize>() / rows;
+        for (number, gradient) in gradient.chunks_exact_mut(output).enumerate() {
+            let column = x.iter().flat_map(|x| x.chunks_exact(input)).map(|x| x[first + number]);
+            for (row, (x, dy)) in column.zip(dy.chunks_exact(output)).enumerate() {
+                if row == 0 {
+                    for (g, dy) in gradient.iter_mut().zip(dy) {
+                        *g = x * dy;
+                    }
+                } else {
+                    for (g, dy) in gradient.iter_mut().zip(dy) {
+                        *g = x.mul_add(*dy, *g);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gradient_of_few_rows_has_the_bits_of_the_product() {
+        let (input, output) = (60, 37);
+        for rows in [1, 2, 3, 4] {
+            let wave = |n: usize, speed: f32| -> Vec<f32> {
+                (0..n).map(|i| (i as f32 * speed).sin()).collect()
+            };
+            let (x, dy) = (wave(rows * input, 0.3), wave(rows * output, 1.9));
+            let (one, rest) = x.split_at(input);
+            let pieces = [one, rest];
+            let packed = Precision::F32.operand(Matrix::new(&dy, rows, output));
+            let (mut product, mut streamed) =
+                (vec![f32::NAN; 50 * output], vec![f32::NAN; 50 * output]);
+            gradient(&pieces, &packed, 10, &mut product);
+            stream_gradient(&pieces, &dy, 10, &mut streamed, rows);
+            assert_eq!(product, streamed, "{rows}");
+            let expected: f32 = (0..rows)
+                .map(|n| x[n * input + 59] * dy[n * output + 5])
+                .sum();
+            assert!((streamed[49 * output + 5] - expected).abs() < 1e-5);
+        }
+    }
 
     #[test]
     fn both_directions_equal_double_precision() {
@@ -142,6 +203,8 @@ mod tests {
             stream(&x, rest, input / 2, &mut streamed, rows);
             let mut dx = vec![f32::NAN; rows * input];
             let mut scratch = vec![f32::NAN; rows * input];
+            let mut streamed_back = vec![f32::NAN; rows * input];
+            stream_back(&dy, &kernel, &mut streamed_back, rows);
             backward(Precision::F32, &dy, &kernel, &mut dx, &mut scratch, rows);
             let product = |a: f32, b: f32| f64::from(a) * f64::from(b);
             for row in 0..rows {
@@ -160,6 +223,8 @@ mod tests {
                         .map(|o| product(dy[row * output + o], kernel[i * output + o]))
                         .sum();
                     assert!((f64::from(dx[row * input + i]) - expected).abs() < 2e-5);
+                    let back = streamed_back[i * rows + row];
+                    assert!((f64::from(back) - expected).abs() < 2e-5);
                 }
             }
         }

@@ -58,8 +58,32 @@ pub struct DeferredLayer {
 pub struct DeferredGradient {
     /// `[image, in]` of each micro-batch.
     x: Vec<Flat>,
-    /// `[image, out]`.
-    dy: Operand<'static>,
+    dy: OutputGradient,
+}
+
+/// `[image, out]`.
+enum OutputGradient {
+    /// Packed, for products.
+    Packed(Operand<'static>),
+    /// As it lies, of few images: that many, and the numbers.
+    Few(usize, Vec<f32>),
+}
+
+impl OutputGradient {
+    fn new(dy: Vec<f32>, output: usize, precision: Precision) -> Self {
+        let rows = dy.len() / output;
+        if are_few(rows, precision) {
+            return Self::Few(rows, dy);
+        }
+        Self::Packed(precision.operand(Matrix::new(&dy, rows, output)))
+    }
+
+    fn columns(&self) -> usize {
+        match self {
+            Self::Packed(dy) => dy.columns(),
+            Self::Few(rows, dy) => dy.len() / rows,
+        }
+    }
 }
 
 impl Deferred {
@@ -79,7 +103,7 @@ impl Deferred {
             for row in dy.chunks_exact(output) {
                 smallvit_kernels::math::add(&mut bias, row);
             }
-            let dy = precision.operand(Matrix::new(&dy, dy.len() / output, output));
+            let dy = OutputGradient::new(dy, output, precision);
             let kernel = DeferredGradient { x, dy };
             DeferredLayer { name, kernel, bias }
         };
@@ -117,7 +141,12 @@ impl DeferredGradient {
         let mut buffer = Buffer::take(self.part_length().min(self.length() - first));
         let gradient = buffer.numbers();
         let x: Vec<&[f32]> = self.x.iter().map(slice).collect();
-        kernels::gradient(&x, &self.dy, part * ROWS, gradient);
+        match &self.dy {
+            OutputGradient::Packed(dy) => kernels::gradient(&x, dy, part * ROWS, gradient),
+            OutputGradient::Few(rows, dy) => {
+                kernels::stream_gradient(&x, dy, part * ROWS, gradient, *rows);
+            }
+        }
         with(gradient)
     }
 
@@ -227,11 +256,9 @@ impl<C: CheckpointStrategy> DeferredDense for Autodiff<Flex, C> {
 
 /// x · kernel + bias, shared by the threads that there are.
 fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
-    /// Up to so many rows the kernel's way from memory is all that counts.
-    const FEW: usize = 4;
     let rows = x.shape()[0];
     let (x, kernel, bias) = (slice(x), slice(kernel), slice(bias));
-    let y = if rows <= FEW && precision == Precision::F32 {
+    let y = if are_few(rows, precision) {
         by_inputs(x, kernel, bias, rows)
     } else {
         by_columns(x, kernel, bias, rows, precision)
@@ -239,10 +266,17 @@ fn product(x: &Flat, kernel: &Flat, bias: &Flat, precision: Precision) -> Flat {
     tensor(y, Shape::from([rows, bias.len()]))
 }
 
+/// Inputs that a thread takes at a time of few rows: a fixed number, for the same bits at any number of threads.
+const INPUTS: usize = 512;
+
+/// Whether the kernel's way from memory is all that counts with so many rows.
+fn are_few(rows: usize, precision: Precision) -> bool {
+    const FEW: usize = 4;
+    rows <= FEW && precision == Precision::F32
+}
+
 /// Some inputs a thread: each reads a part of the kernel from one end to the other.
 fn by_inputs(x: &[f32], kernel: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
-    /// Inputs a thread takes at a time: a fixed number, for the same bits at any number.
-    const INPUTS: usize = 512;
     let output = bias.len();
     let sums: Vec<Vec<f32>> = kernel
         .par_chunks(INPUTS * output)
@@ -258,6 +292,20 @@ fn by_inputs(x: &[f32], kernel: &[f32], bias: &[f32], rows: usize) -> Vec<f32> {
         smallvit_kernels::math::add(&mut y, &sum);
     }
     y
+}
+
+/// dy · kernelᵀ, in the same way. `scratch` has as many numbers as `dx`.
+fn back_by_inputs(dy: &[f32], kernel: &[f32], dx: &mut [f32], scratch: &mut [f32], rows: usize) {
+    let (input, output) = (dx.len() / rows, dy.len() / rows);
+    scratch
+        .par_chunks_mut(INPUTS * rows)
+        .zip(kernel.par_chunks(INPUTS * output))
+        .for_each(|(back, kernel)| kernels::stream_back(dy, kernel, back, rows));
+    for (row, dx) in dx.chunks_exact_mut(input).enumerate() {
+        for (dx, back) in dx.iter_mut().zip(scratch.chunks_exact(rows)) {
+            *dx = back[row];
+        }
+    }
 }
 
 /// Some columns a thread: how many does not change a bit of any.
@@ -310,14 +358,13 @@ impl Backward<Flex, 1> for DenseStep {
             let shape = x.shape();
             let mut dx = vec![0.0; shape.num_elements()];
             let mut scratch = Buffer::take(dx.len());
-            kernels::backward(
-                precision,
-                slice(&dy),
-                slice(&kernel),
-                &mut dx,
-                scratch.numbers(),
-                shape[0],
-            );
+            let (rows, scratch) = (shape[0], scratch.numbers());
+            let (dy, kernel) = (slice(&dy), slice(&kernel));
+            if are_few(rows, precision) {
+                back_by_inputs(dy, kernel, &mut dx, scratch, rows);
+            } else {
+                kernels::backward(precision, dy, kernel, &mut dx, scratch, rows);
+            }
             gradients.register::<Flex>(parent.id, tensor(dx, shape));
         }
         let mut kept = deferred.0.lock().unwrap_or_else(|e| e.into_inner());

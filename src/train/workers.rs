@@ -139,7 +139,11 @@ impl Workers {
                 }
             }
         };
-        on_each(&self.pools[..self.pools.len().min(items)], &run);
+        match items {
+            // What the one item itself can share, all threads do.
+            1 => self.together.install(run),
+            _ => on_each(&self.pools[..self.pools.len().min(items)], &run),
+        }
     }
 
     /// Loss, logits and gradients of a training batch. `model` is without autodiff; `shape` is
