@@ -3,7 +3,7 @@
 //!
 //! Images are `[row, column, channel]`. One goes through, in this order:
 //!
-//! 1. [`pixels`]: operations on 8-bit pixels as the data set has them: flip, crop;
+//! 1. [`pixels`]: operations on 8-bit pixels as the data set has them: flip, crops, policies, colour jitter;
 //! 2. [`Preprocess`]: normalised, then resized (every image, in training and after);
 //! 3. [`floats`]: operations on what the model would see: rotation, zoom, erasing;
 //! 4. [`batch`]: operations on a whole batch, which may change its [`Targets`]: Mixup, CutMix.

@@ -76,6 +76,26 @@ enum Part {
     Validation,
 }
 
+/// A model's run in a comparison's folder, which with several seeds has a folder for each.
+fn run_within(comparison: &Path) -> Option<PathBuf> {
+    let mut places = vec![comparison.to_path_buf()];
+    let entries = std::fs::read_dir(comparison)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let seed = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("seed-")
+    };
+    let mut seeds: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(seed).collect();
+    seeds.sort();
+    places.extend(seeds);
+    let mut runs = places
+        .iter()
+        .flat_map(|place| ["sl-vit", "vit"].map(|name| place.join(name)));
+    runs.find(|folder| folder.is_dir())
+}
+
 impl Which {
     /// The model file that a path means: itself, or the run folder's.
     pub fn file(&self, path: &Path) -> Result<PathBuf> {
@@ -93,8 +113,7 @@ impl Which {
         } else if imported.exists() {
             Ok(imported)
         } else {
-            let inner = ["sl-vit", "vit"].map(|name| path.join(name));
-            let remedy = match inner.iter().find(|folder| folder.is_dir()) {
+            let remedy = match run_within(path) {
                 Some(folder) => {
                     format!("a comparison holds a run a model: try {}", folder.display())
                 }

@@ -21,7 +21,7 @@ impl RunFolder {
         self.0.join("recipe.toml")
     }
 
-    /// Which models a comparison is of; only in the folder of one.
+    /// Which models a comparison is of, and with how many seeds; only in the folder of one.
     pub fn models(&self) -> PathBuf {
         self.0.join("models.json")
     }

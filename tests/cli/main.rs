@@ -237,6 +237,9 @@ fn several_seeds_are_told_apart_from_chance() {
         6
     );
     assert_eq!(history(&run.join("seed-44/vit")), histories[2]);
+    // Who asks the comparison itself is shown to a run of it.
+    let message = fails(smallvit(dir.path(), &["evaluate", "run"]), 1);
+    assert!(message.contains("run/seed-42/sl-vit"), "{message}");
     let difference = &resumed["differences"][0];
     assert_eq!(difference["pairs"], 3);
     assert!((difference["mean"].as_f64().unwrap().abs() - by).abs() < 1e-9);

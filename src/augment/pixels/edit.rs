@@ -4,6 +4,7 @@
 use super::colour;
 use super::geometry::{Affine, Sampling};
 use crate::augment::Canvas;
+use crate::random::Stream;
 
 /// A change of an image, with its amount.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +50,16 @@ pub struct Moved {
     pub sampling: Sampling,
     /// What comes in from outside, in each channel.
     pub outside: u8,
+}
+
+impl Moved {
+    /// As asked for, where the stream decides what the sampling leaves open.
+    pub fn drawn(sampling: Sampling, outside: u8, stream: &mut Stream) -> Self {
+        Self {
+            sampling: sampling.decided(stream),
+            outside,
+        }
+    }
 }
 
 impl Edit {

@@ -54,10 +54,7 @@ impl Operation<Canvas<u8>> for RandAugment {
         for _ in 0..self.edits {
             let kind = Kind::OF_RANDOM[stream.below(Kind::OF_RANDOM.len())];
             let edit = kind.at(self.magnitude / 30.0, stream.unit() < 0.5, &ranges);
-            let moved = Moved {
-                sampling: self.sampling.decided(stream),
-                outside: self.outside,
-            };
+            let moved = Moved::drawn(self.sampling, self.outside, stream);
             edit.apply(image, shape, moved);
         }
     }

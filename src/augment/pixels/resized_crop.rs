@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::recipe::{in_range, ordered};
+use crate::augment::recipe::ordered;
 use crate::augment::{Augmentation, Boxed, Canvas, Operation, Rectangle};
 use crate::error::Result;
 use crate::random::Stream;
@@ -61,12 +61,6 @@ impl Operation<Canvas<u8>> for ResizedCrop {
             self.ratio,
             1e6,
             "give the least and the largest width / height, more than 0: [0.75, 1.33] is usual",
-        )?;
-        in_range(
-            "resized_crop.area",
-            self.area[0],
-            self.area[0] >= 1e-6,
-            "choose more than that",
         )
     }
 }

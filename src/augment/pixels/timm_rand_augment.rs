@@ -104,10 +104,7 @@ impl Operation<Canvas<u8>> for TimmRandAugment {
                 stream.unit() < 0.5,
                 shape,
             );
-            let moved = Moved {
-                sampling: self.sampling.decided(stream),
-                outside: self.outside,
-            };
+            let moved = Moved::drawn(self.sampling, self.outside, stream);
             edit.apply(image, shape, moved);
         }
     }

@@ -35,10 +35,7 @@ impl Operation<Canvas<u8>> for TrivialAugment {
         let kind = Kind::OF_RANDOM[stream.below(Kind::OF_RANDOM.len())];
         let strength = stream.below(31) as f64 / 30.0;
         let edit = kind.at(strength, stream.unit() < 0.5, &Ranges::WIDE);
-        let moved = Moved {
-            sampling: self.sampling.decided(stream),
-            outside: self.outside,
-        };
+        let moved = Moved::drawn(self.sampling, self.outside, stream);
         edit.apply(image, shape, moved);
     }
 }
