@@ -9,7 +9,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use proptest::prelude::*;
 use smallvit::augment::Targets;
 use smallvit::augment::loader::Batch;
-use smallvit::models::{Architecture, Model, ModelConfig, ModelName, Pool, Temperature, VitConfig};
+use smallvit::models::{
+    Architecture, Family, HybridConfig, HybridPool, Model, ModelConfig, ModelName, Pool,
+    Temperature, VitConfig,
+};
 use smallvit::nn::Context;
 use smallvit::params::{self, Array, MapParameter};
 use smallvit::random::{Purpose, Stream};
@@ -42,6 +45,13 @@ fn vit(config: VitConfig) -> ModelConfig {
     }
 }
 
+fn hybrid(config: HybridConfig) -> ModelConfig {
+    ModelConfig {
+        arch: Architecture::Hybrid(config),
+        ..ModelConfig::default()
+    }
+}
+
 impl MapParameter for Track {
     fn map<const D: usize>(&mut self, _: &str, value: Tensor<D>) -> Tensor<D> {
         value.autodiff().require_grad()
@@ -55,6 +65,65 @@ fn agree(found: &[f32], expected: &[f32], scale: f32) -> Result<(), TestCaseErro
         // (a key's bias moves all scores of a query alike) is noise of 1e-7 in both.
         prop_assert!((a - b).abs() <= 5e-4 * scale.max(1e-2), "{} {}", a, b);
     }
+    Ok(())
+}
+
+/// A model of fresh weights by kernels and by composed operations: loss, logits and gradients in
+/// training, logits without.
+fn compare(
+    config: &ModelConfig,
+    channels: usize,
+    images: usize,
+    micro_batch: usize,
+    seed: u64,
+) -> Result<(), TestCaseError> {
+    config.check().unwrap();
+    let size = config.image_size();
+    let mut stream = Stream::new(seed, Purpose::Show, 0, 0);
+    let batch = Batch {
+        images: (0..images * size * size * channels)
+            .map(|_| stream.uniform(-2.0, 2.0))
+            .collect(),
+        targets: Targets::Hard((0..images as u32).map(|i| i % 5).collect()),
+    };
+    let model = params::map(
+        Model::new(config, channels, 5, seed, &Device::flex()),
+        &mut Leaves(stream),
+    );
+
+    let workers = Workers::new(2, micro_batch, Device::flex()).unwrap();
+    let fused = workers
+        .train(&model, &batch, [size, size, channels], 0.1, seed, 3)
+        .unwrap();
+
+    let tracked = params::map(model.clone(), &mut Track);
+    let data = TensorData::new(batch.images.clone(), [images, size, size, channels]);
+    let input = Tensor::<4>::from_data(data, &Device::flex()).autodiff();
+    let mut context = Context::training(seed, 3, 0).composed();
+    let logits = tracked.forward(input, &mut context);
+    let loss = cross_entropy(logits.clone(), &batch.targets, 0.1);
+    let expected_loss = Array::of(loss.clone()).values;
+    let expected = Gradients::of(&tracked, loss.backward()).unwrap();
+
+    agree(&[fused.loss as f32], &expected_loss, 1.0)?;
+    agree(&fused.logits, &Array::of(logits).values, 1.0)?;
+    let mut found: BTreeMap<_, _> = fused.gradients.formed().collect();
+    prop_assert_eq!(found.len(), expected.len());
+    for (name, expected) in expected.formed() {
+        let expected = Array::of(expected).values;
+        let scale = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+        agree(
+            &Array::of(found.remove(&name).unwrap()).values,
+            &expected,
+            scale,
+        )?;
+    }
+    // Without dropout and gradients, too.
+    let found = workers.infer(&model, &batch.images, [size, size, channels]);
+    let data = TensorData::new(batch.images, [images, size, size, channels]);
+    let input = Tensor::<4>::from_data(data, &Device::flex());
+    let logits = model.forward(input, &mut Context::inference().composed());
+    agree(&found, &Array::of(logits).values, 1.0)?;
     Ok(())
 }
 
@@ -76,7 +145,12 @@ proptest! {
         micro_batch in 1usize..5,
         dropout in prop_oneof![Just(0.0), Just(0.3)],
         seed in 0u64..1000,
-        pool in prop_oneof![Just(Pool::Flatten), Just(Pool::Class), Just(Pool::Mean)],
+        pool in prop_oneof![
+            Just(Pool::Flatten),
+            Just(Pool::Class),
+            Just(Pool::Mean),
+            Just(Pool::Sequence),
+        ],
         temperature in prop_oneof![Just(Temperature::Layer), Just(Temperature::Head)],
         // A second GELU, biases of queries, keys and values, relative positions, LayerScale,
         // stochastic depth.
@@ -106,45 +180,48 @@ proptest! {
             ..VitConfig::default()
         })
         .named(ModelName::ALL[model]);
-        config.check().unwrap();
-        let size = config.image_size();
-        let mut stream = Stream::new(seed, Purpose::Show, 0, 0);
-        let batch = Batch {
-            images: (0..images * size * size * channels).map(|_| stream.uniform(-2.0, 2.0)).collect(),
-            targets: Targets::Hard((0..images as u32).map(|i| i % 5).collect()),
-        };
-        let model = params::map(
-            Model::new(&config, channels, 5, seed, &Device::flex()),
-            &mut Leaves(stream),
-        );
+        compare(&config, channels, images, micro_batch, seed)?;
+    }
 
-        let workers = Workers::new(2, micro_batch, Device::flex()).unwrap();
-        let fused = workers.train(&model, &batch, [size, size, channels], 0.1, seed, 3).unwrap();
-
-        let tracked = params::map(model.clone(), &mut Track);
-        let data = TensorData::new(batch.images.clone(), [images, size, size, channels]);
-        let input = Tensor::<4>::from_data(data, &Device::flex()).autodiff();
-        let mut context = Context::training(seed, 3, 0).composed();
-        let logits = tracked.forward(input, &mut context);
-        let loss = cross_entropy(logits.clone(), &batch.targets, 0.1);
-        let expected_loss = Array::of(loss.clone()).values;
-        let expected = Gradients::of(&tracked, loss.backward()).unwrap();
-
-        agree(&[fused.loss as f32], &expected_loss, 1.0)?;
-        agree(&fused.logits, &Array::of(logits).values, 1.0)?;
-        let mut found: BTreeMap<_, _> = fused.gradients.formed().collect();
-        prop_assert_eq!(found.len(), expected.len());
-        for (name, expected) in expected.formed() {
-            let expected = Array::of(expected).values;
-            let scale = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
-            agree(&Array::of(found.remove(&name).unwrap()).values, &expected, scale)?;
-        }
-        // Without dropout and gradients, too.
-        let found = workers.infer(&model, &batch.images, [size, size, channels]);
-        let data = TensorData::new(batch.images, [images, size, size, channels]);
-        let input = Tensor::<4>::from_data(data, &Device::flex());
-        let logits = model.forward(input, &mut Context::inference().composed());
-        agree(&found, &Array::of(logits).values, 1.0)?;
+    #[test]
+    fn hybrids_fused_and_composed_agree(
+        model in 0usize..4,
+        (stem_patch, stem_stride) in prop_oneof![Just((3usize, 2usize)), Just((3, 1)), Just((4, 4)), Just((5, 2))],
+        grid in 1usize..4,
+        channels in prop_oneof![Just(1usize), Just(3)],
+        dims in prop::collection::vec(2usize..6, 1..4),
+        convolution_stages in 0usize..4,
+        head_dim in 2usize..4,
+        images in 1usize..7,
+        micro_batch in 1usize..5,
+        dropout in prop_oneof![Just(0.0), Just(0.3)],
+        seed in 0u64..1000,
+        // Relative positions, LayerScale, stochastic depth, sequence pooling, one temperature a layer.
+        switches in 0u32..32,
+    ) {
+        let switch = |number: u32| switches & 1 << number != 0;
+        let stages = dims.len();
+        let config = hybrid(HybridConfig {
+                // No smaller than the stem's convolution.
+                image_size: (stem_stride * (grid + 2)) << (stages - 1),
+                stem_patch,
+                stem_stride,
+                dims: dims.iter().map(|dim| dim * head_dim).collect(),
+                depths: (0..stages).map(|stage| (dims[stage] + stage) % 3).collect(),
+                expansions: (0..stages).map(|stage| 1 + stage % 2).collect(),
+                convolution_stages: convolution_stages.min(stages),
+                head_dim,
+                relative_position: switch(0),
+                layer_scale: switch(1).then_some(0.5),
+                stochastic_depth: if switch(2) { 0.3 } else { 0.0 },
+                pool: if switch(3) { HybridPool::Mean } else { HybridPool::Sequence },
+                temperature: if switch(4) { Temperature::Layer } else { Temperature::Head },
+                dropout,
+                head_dropout: dropout,
+                layer_norm_epsilon: 1e-2,
+            });
+        let name = ModelName { family: Family::Hybrid, ..ModelName::ALL[model] };
+        compare(&config.named(name), channels, images, micro_batch, seed)?;
     }
 }
 
@@ -153,17 +230,26 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
     // With 16 tokens, and with 64, which are more than go through softmax together.
     let cases = [24, 48].map(|image_size| ModelName::ALL.map(|name| (image_size, name)));
     for (image_size, name) in cases.concat() {
-        let config = vit(VitConfig {
-            image_size,
-            patch_size: 6,
-            dim: 24,
-            depth: 2,
-            heads: 3,
-            key_dim: 8,
-            mlp_width: 40,
-            head: vec![32],
-            ..VitConfig::default()
-        })
+        let config = match name.family {
+            Family::Vit => vit(VitConfig {
+                image_size,
+                patch_size: 6,
+                dim: 24,
+                depth: 2,
+                heads: 3,
+                key_dim: 8,
+                mlp_width: 40,
+                head: vec![32],
+                ..VitConfig::default()
+            }),
+            Family::Hybrid => hybrid(HybridConfig {
+                image_size,
+                dims: vec![16, 24],
+                depths: vec![1, 2],
+                head_dim: 8,
+                ..HybridConfig::default()
+            }),
+        }
         .named(name);
         let mut stream = Stream::new(7, Purpose::Show, 0, 0);
         let images = 12;

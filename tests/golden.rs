@@ -233,7 +233,9 @@ fn model_equals_keras(name: &str, shifted: bool) {
         1e-4,
     );
     let trace = context.into_trace();
-    let Architecture::Vit(vit) = &config.arch;
+    let Architecture::Vit(vit) = &config.arch else {
+        unreachable!("the golden models are ViTs")
+    };
     let mut compared = 0;
     for (name, value) in trace {
         let expected = match keras_activation(&name) {

@@ -17,6 +17,7 @@ pub mod adamw;
 pub mod attention;
 mod bf16;
 pub mod dense;
+pub mod depthwise;
 pub mod dropout;
 mod float32;
 pub mod math;

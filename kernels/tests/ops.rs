@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use smallvit_kernels::attention::{Attention, Position};
+use smallvit_kernels::depthwise::Grid;
 use smallvit_kernels::dropout::{Rate, bits};
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::attention::{AttentionResidual, Temperature};
@@ -197,22 +198,49 @@ impl Referenced for AttentionResidual {
     }
 }
 
+/// u + depthwise convolution of u + bias.
+fn mixed(u: &[f64], grid: Grid, kernel: &[f64], bias: &[f64]) -> Vec<f64> {
+    let channels = bias.len();
+    let at = |row: isize, column: isize, channel: usize| -> f64 {
+        let inside = |at: isize, length: usize| (0..length as isize).contains(&at);
+        if !inside(row, grid.height) || !inside(column, grid.width) {
+            return 0.0;
+        }
+        u[(row as usize * grid.width + column as usize) * channels + channel]
+    };
+    let number = |place: usize| -> f64 {
+        let (cell, channel) = (place / channels, place % channels);
+        let (row, column) = ((cell / grid.width) as isize, (cell % grid.width) as isize);
+        let tap = |tap: usize| {
+            let (down, right) = (tap as isize / 3 - 1, tap as isize % 3 - 1);
+            kernel[tap * channels + channel] * at(row + down, column + right, channel)
+        };
+        u[place] + bias[channel] + (0..9).map(tap).sum::<f64>()
+    };
+    (0..u.len()).map(number).collect()
+}
+
 impl Referenced for MlpResidual {
     fn reference(&self, p: &Named, x: &[f64], keys: Option<&[u64]>) -> Vec<f64> {
         let key = |site: usize| keys.map(|keys| keys[site]);
         let epsilon = f64::from(self.epsilon);
         let normal = layer_norm(x, p.need("norm.gamma"), p.need("norm.beta"), epsilon);
         let dropped = mask(self.dropout, key(0), self.tokens * self.hidden);
-        let hidden: Vec<f64> = dense(
+        let mut hidden = dense(
             &normal,
             p.need("hidden.kernel"),
             p.get("hidden.bias"),
             self.hidden,
-        )
-        .iter()
-        .zip(&dropped)
-        .map(|(&u, mask)| u * cumulative(u) * mask)
-        .collect();
+        );
+        if let Some(grid) = self.mixing {
+            let (kernel, bias) = (p.need("mixing.kernel"), p.need("mixing.bias"));
+            hidden = mixed(&hidden, grid, kernel, bias);
+        }
+        let hidden: Vec<f64> = hidden
+            .iter()
+            .zip(&dropped)
+            .map(|(&u, mask)| u * cumulative(u) * mask)
+            .collect();
         let dropped = mask(self.dropout, key(1), self.tokens * self.dim);
         let branch: Vec<f64> = dense(
             &hidden,
@@ -242,24 +270,29 @@ impl Referenced for Embedding {
             // The content moves left-up, left-down, right-up, right-down.
             shifts.extend([(by, by), (-by, by), (by, -by), (-by, -by)]);
         }
+        let inside = |y: isize, x_at: isize| {
+            y >= 0 && x_at >= 0 && (y as usize) < self.height && (x_at as usize) < self.width
+        };
         let cell = |y: isize, x_at: isize, c: usize| -> f64 {
-            let inside =
-                y >= 0 && x_at >= 0 && (y as usize) < self.height && (x_at as usize) < self.width;
-            if inside {
+            if inside(y, x_at) {
                 x[(y as usize * self.width + x_at as usize) * self.channels + c]
             } else {
                 0.0
             }
         };
         let mut patches = vec![];
-        for top in (0..self.height).step_by(self.patch) {
-            for left in (0..self.width).step_by(self.patch) {
+        let last = |length: usize| length + 2 * self.padding - self.patch;
+        for top in (0..=last(self.height)).step_by(self.stride) {
+            for left in (0..=last(self.width)).step_by(self.stride) {
                 for v in 0..self.patch {
                     for u in 0..self.patch {
                         for (down, right) in &shifts {
-                            let y = (top + v) as isize + down;
-                            let x_at = (left + u) as isize + right;
-                            patches.extend((0..self.channels).map(|c| cell(y, x_at, c)));
+                            let y = (top + v) as isize - self.padding as isize;
+                            let x_at = (left + u) as isize - self.padding as isize;
+                            // Around the grid there are zeros, however it is shifted.
+                            let own = f64::from(u8::from(inside(y, x_at)));
+                            let (y, x_at) = (y + down, x_at + right);
+                            patches.extend((0..self.channels).map(|c| own * cell(y, x_at, c)));
                         }
                     }
                 }
@@ -302,6 +335,19 @@ impl Referenced for Pooling {
                     column.sum::<f64>() / self.tokens as f64
                 })
                 .collect(),
+            Pool::Sequence => {
+                let powers: Vec<f64> = dense(&normal, p.need("score.kernel"), None, 1)
+                    .iter()
+                    .map(|score| score.exp())
+                    .collect();
+                let sum: f64 = powers.iter().sum();
+                (0..self.dim)
+                    .map(|i| {
+                        let column = normal.iter().skip(i).step_by(self.dim);
+                        column.zip(&powers).map(|(x, p)| x * p / sum).sum()
+                    })
+                    .collect()
+            }
         }
     }
 }
@@ -525,6 +571,7 @@ fn mlp(tokens: usize, dim: usize, hidden: usize) -> MlpResidual {
         tokens,
         dim,
         hidden,
+        mixing: None,
         second_gelu: true,
         epsilon: 1e-6,
         dropout: Rate::new(0.3),
@@ -539,6 +586,8 @@ fn embedding(height: usize, width: usize, patch: usize) -> Embedding {
         width,
         channels: 3,
         patch,
+        stride: patch,
+        padding: 0,
         shifted: true,
         norm: true,
         bias: true,
@@ -661,6 +710,35 @@ fn embeddings_plain_and_shifted() {
 }
 
 #[test]
+fn overlapping_embeddings_are_convolutions() {
+    for (height, width, patch, stride, padding) in
+        [(6, 8, 3, 2, 1), (5, 4, 3, 1, 1), (7, 6, 4, 3, 0)]
+    {
+        for shifted in [true, false] {
+            let mut op = embedding(height, width, patch);
+            (op.stride, op.padding) = (stride, padding);
+            op.shifted = shifted;
+            check!(op);
+            op.norm = false;
+            check!(op);
+        }
+    }
+}
+
+#[test]
+fn mlps_that_mix_over_a_grid() {
+    for (height, width) in [(3, 3), (2, 5), (6, 1), (1, 4)] {
+        let mut op = mlp(height * width, 6, 11);
+        op.mixing = Some(Grid { height, width });
+        check!(op);
+        (op.second_gelu, op.residual) = (false, scaled(0.2));
+        check!(op);
+        op.dropout = Rate::new(0.0);
+        check!(op);
+    }
+}
+
+#[test]
 fn sequences_with_and_without_a_class_token() {
     for class_token in [false, true] {
         check!(Sequence {
@@ -673,7 +751,7 @@ fn sequences_with_and_without_a_class_token() {
 
 #[test]
 fn pools() {
-    for pool in [Pool::Flatten, Pool::Class, Pool::Mean] {
+    for pool in [Pool::Flatten, Pool::Class, Pool::Mean, Pool::Sequence] {
         check!(Pooling {
             tokens: 6,
             dim: 5,
@@ -693,6 +771,7 @@ fn a_whole_encoder_as_one_chain() {
         width: 7,
         channels: 9,
         patch: 1,
+        stride: 1,
         shifted: false,
         ..embedding(1, 7, 1)
     };

@@ -21,6 +21,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use super::hybrid_config::HybridConfig;
 use super::vit_config::VitConfig;
 use crate::error::{Error, Result};
 use crate::strict;
@@ -149,6 +150,8 @@ macro_rules! families {
 families! {
     /// The Vision Transformer (Dosovitskiy et al., arXiv 2010.11929).
     "vit" => Vit(VitConfig),
+    /// A hybrid of convolutions and attention.
+    "hybrid" => Hybrid(HybridConfig),
 }
 
 /// A model: its family and sizes, and which of the two ideas of arXiv 2112.13492 it has.
@@ -414,7 +417,16 @@ mod tests {
 
     #[test]
     fn names_are_family_and_ideas() {
-        let names = ["vit", "spt-vit", "lsa-vit", "sl-vit"];
+        let names = [
+            "vit",
+            "spt-vit",
+            "lsa-vit",
+            "sl-vit",
+            "hybrid",
+            "spt-hybrid",
+            "lsa-hybrid",
+            "sl-hybrid",
+        ];
         assert_eq!(ModelName::ALL.len(), names.len());
         for (model, name) in ModelName::ALL.into_iter().zip(names) {
             assert_eq!(model.to_string(), name);
@@ -424,14 +436,16 @@ mod tests {
             assert_eq!(serde_json::from_str::<ModelName>(&json).unwrap(), model);
             assert_eq!(ModelConfig::default().named(model).name(), model);
         }
-        assert_eq!(ModelName::list(), "vit, spt-vit, lsa-vit, sl-vit");
+        assert_eq!(ModelName::list(), names.join(", "));
         let model: ModelName = "sl-vit".parse().unwrap();
         assert!(model.spt && model.lsa);
         let error = "sl-vitt".parse::<ModelName>().unwrap_err();
         assert_eq!(error.to_string(), "sl-vitt: there is no model of this name");
         assert!(error.remedy().starts_with("did you mean sl-vit?"));
         let error = "resnet".parse::<ModelName>().unwrap_err();
-        assert_eq!(error.remedy(), "choose vit, spt-vit, lsa-vit or sl-vit");
+        let remedy = error.remedy();
+        assert!(remedy.starts_with("choose vit, spt-vit, "), "{remedy}");
+        assert!(remedy.ends_with("lsa-hybrid or sl-hybrid"), "{remedy}");
     }
 
     #[test]
@@ -546,7 +560,7 @@ initial = "paper"
             (
                 "pool = \"clas\"",
                 "model.pool: there is no choice",
-                "flatten, class, mean",
+                "flatten, class, mean, sequence",
             ),
         ] {
             let error = read(text).unwrap_err();

@@ -7,6 +7,8 @@
 pub mod config;
 pub mod file;
 pub mod foreign;
+pub mod hybrid;
+pub mod hybrid_config;
 pub mod size;
 pub mod vit;
 pub mod vit_config;
@@ -17,10 +19,13 @@ use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::Chain;
 
 pub use config::{Architecture, Family, FamilyConfig, ModelConfig, ModelName};
+pub use hybrid::Hybrid;
+pub use hybrid_config::{HybridConfig, HybridPool};
 pub use size::ModelSize;
 pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
+use crate::nn::head::Head;
 use crate::nn::{Context, Layer};
 use crate::params::init::Initialiser;
 
@@ -29,6 +34,8 @@ use crate::params::init::Initialiser;
 pub enum Model {
     /// A Vision Transformer.
     Vit(Vit),
+    /// A hybrid of convolutions and attention.
+    Hybrid(Hybrid),
 }
 
 /// What is known of one of a model's layers.
@@ -65,7 +72,10 @@ impl Model {
 
     fn build(config: &ModelConfig, channels: usize, classes: usize, init: &Initialiser) -> Self {
         match &config.arch {
-            Architecture::Vit(vit) => Self::Vit(Vit::new(vit, config, channels, classes, init)),
+            Architecture::Vit(own) => Self::Vit(Vit::new(own, config, channels, classes, init)),
+            Architecture::Hybrid(own) => {
+                Self::Hybrid(Hybrid::new(own, config, channels, classes, init))
+            }
         }
     }
 
@@ -79,21 +89,32 @@ impl Model {
     /// Images `[image, row, column, channel]` → what the encoder takes, `[image, token, dim]`.
     pub fn embed(&self, images: Tensor<4>, context: &mut Context) -> Tensor<3> {
         match self {
-            Self::Vit(vit) => vit.embed(images, context),
+            Self::Vit(model) => model.embed(images, context),
+            Self::Hybrid(model) => model.embed(images, context),
         }
     }
 
-    /// The encoder: `[image, token, dim]` → `[image, token, dim]`.
+    /// The encoder: `[image, token, dim]` → the same, or, of a pyramid, fewer and wider tokens.
     pub fn encode(&self, tokens: Tensor<3>, context: &mut Context) -> Tensor<3> {
         match self {
-            Self::Vit(vit) => vit.encode(tokens, context),
+            Self::Vit(model) => model.encode(tokens, context),
+            Self::Hybrid(model) => model.encode(tokens, context),
         }
     }
 
     /// The encoder's tokens → logits `[image, class]`.
     pub fn classify(&self, encoded: Tensor<3>, context: &mut Context) -> Tensor<2> {
         match self {
-            Self::Vit(vit) => vit.classify(encoded, context),
+            Self::Vit(model) => model.classify(encoded, context),
+            Self::Hybrid(model) => model.classify(encoded, context),
+        }
+    }
+
+    /// The layers that images go through one by one, those of a chain as one; and the classifier.
+    fn parts(&self) -> (Vec<Vec<&dyn Layer>>, &Head) {
+        match self {
+            Self::Vit(model) => (model.chains(), &model.head),
+            Self::Hybrid(model) => (model.chains(), &model.head),
         }
     }
 
@@ -110,9 +131,7 @@ impl Model {
 
     /// What the model takes. No parameter's value is asked for.
     pub fn size(&self) -> ModelSize {
-        let (chains, head) = match self {
-            Self::Vit(vit) => (vit.chains(), &vit.head),
-        };
+        let (chains, head) = self.parts();
         let sizes = |layers: &Vec<&dyn Layer>| {
             let operations = layers.iter().map(|layer| layer.operation(Precision::F32));
             Chain::new(operations.collect()).sizes()
@@ -132,9 +151,7 @@ impl Model {
 
     /// The layers in order, the classifier last.
     pub fn report(&self) -> Vec<LayerReport> {
-        let (chains, head) = match self {
-            Self::Vit(vit) => (vit.chains(), &vit.head),
-        };
+        let (chains, head) = self.parts();
         let of_layer = |chain: usize, layer: &dyn Layer| LayerReport {
             path: layer.path().to_owned(),
             chain,
@@ -280,7 +297,9 @@ mod tests {
     fn models_of_one_seed_share_what_both_have() {
         let weights = |idea, layer_scale| {
             let mut config = paper(32, idea);
-            let Architecture::Vit(vit) = &mut config.arch;
+            let Architecture::Vit(vit) = &mut config.arch else {
+                unreachable!("the paper's is a ViT")
+            };
             vit.layer_scale = layer_scale;
             params::weights(&model(&config, 10, 3))
         };

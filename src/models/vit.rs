@@ -83,6 +83,7 @@ impl Vit {
             PoolName::Flatten => (Pool::Flatten, false),
             PoolName::Class => (Pool::Class, true),
             PoolName::Mean => (Pool::Mean, false),
+            PoolName::Sequence => (Pool::Sequence, false),
         };
         let epsilon = config.layer_norm_epsilon;
         Self {
@@ -95,7 +96,7 @@ impl Vit {
                 &init.at("sequence"),
             ),
             blocks: (0..config.depth).map(block).collect(),
-            pooling: Pooling::new(sequence, dim, pool, epsilon, &init.at("pooling")),
+            pooling: Pooling::new(sequence, dim, pool, epsilon, scheme, &init.at("pooling")),
             head: Head::new(
                 config.features(),
                 &config.head,
@@ -157,6 +158,8 @@ fn embedding(config: &VitConfig, spt: bool, channels: usize) -> EmbeddingConfig 
         width: config.image_size,
         channels,
         patch: config.patch_size,
+        stride: config.patch_size,
+        padding: 0,
         shifted: spt,
         norm: spt,
         bias: true,
@@ -213,6 +216,7 @@ fn mlp(config: &VitConfig, scheme: Scheme) -> MlpConfig {
         dim: config.dim,
         tokens: config.sequence(),
         hidden: config.mlp_width,
+        mixing: None,
         second_gelu: config.mlp_second_gelu,
         dropout: config.dropout,
         residual: residual(config),

@@ -26,6 +26,9 @@ pub enum Pool {
     Class,
     /// The mean of all tokens.
     Mean,
+    /// A mean of all tokens whose weights are learned: sequence pooling (Hassani et al., arXiv
+    /// 2104.05704).
+    Sequence,
 }
 
 /// How weights begin. Biases are 0, layer normalisations 1 and 0 in both.
@@ -128,7 +131,7 @@ impl VitConfig {
     pub fn features(&self) -> usize {
         match self.pool {
             Pool::Flatten => self.tokens() * self.dim,
-            Pool::Class | Pool::Mean => self.dim,
+            Pool::Class | Pool::Mean | Pool::Sequence => self.dim,
         }
     }
 
@@ -220,48 +223,10 @@ impl VitConfig {
         }
         Ok(())
     }
-
-    fn check_rates(&self) -> Result<()> {
-        for (field, rate, what) in [
-            ("dropout", self.dropout, "no dropout rate"),
-            ("head_dropout", self.head_dropout, "no dropout rate"),
-            (
-                "stochastic_depth",
-                self.stochastic_depth,
-                "no probability for leaving out a residual",
-            ),
-        ] {
-            // Rates are met to 1 / 65,536; above this, next to nothing would be left.
-            if !(0.0..=0.999).contains(&rate) {
-                return refuse(
-                    field,
-                    format!("{rate} is {what}"),
-                    "choose 0 (off) or more, and less than 1 (0.999 is the most)".into(),
-                );
-            }
-        }
-        if let Some(scale) = self.layer_scale
-            && !(scale > 0.0 && scale <= 1.0)
-        {
-            return refuse(
-                "layer_scale",
-                format!("{scale} is out of range"),
-                format!("choose more than 0 and at most 1, such as 1e-4, or \"{OFF}\""),
-            );
-        }
-        if !(1e-12..1.0).contains(&self.layer_norm_epsilon) {
-            return refuse(
-                "layer_norm_epsilon",
-                format!("{} is out of range", self.layer_norm_epsilon),
-                "choose a small positive number, such as 1e-6".into(),
-            );
-        }
-        Ok(())
-    }
 }
 
 /// Scores an image in one layer, of all heads: 2²⁸ are 1 GB.
-const MOST_SCORES: u128 = 1 << 28;
+pub(super) const MOST_SCORES: u128 = 1 << 28;
 
 /// The most hidden layers that a classifier has.
 const MOST_LAYERS: usize = 64;
@@ -269,8 +234,51 @@ const MOST_LAYERS: usize = 64;
 /// The widest dense layer that is built.
 const WIDEST: usize = 1 << 20;
 
-fn refuse(field: &str, problem: String, remedy: String) -> Result<()> {
+/// Refuses a value of a model's field.
+pub(super) fn refuse(field: &str, problem: String, remedy: String) -> Result<()> {
     Err(Error::recipe(format!("model.{field}"), problem, remedy))
+}
+
+/// Refuses rates of dropout and stochastic depth, first values of LayerScale, and ε's that cannot be.
+pub(super) fn check_rates<const N: usize>(
+    dropout: [(&str, f64); N],
+    stochastic_depth: f64,
+    layer_scale: Option<f64>,
+    layer_norm_epsilon: f64,
+) -> Result<()> {
+    let dropout = dropout.map(|(field, rate)| (field, rate, "no dropout rate"));
+    let depth = (
+        "stochastic_depth",
+        stochastic_depth,
+        "no probability for leaving out a residual",
+    );
+    for (field, rate, what) in dropout.into_iter().chain([depth]) {
+        // Rates are met to 1 / 65,536; above this, next to nothing would be left.
+        if !(0.0..=0.999).contains(&rate) {
+            return refuse(
+                field,
+                format!("{rate} is {what}"),
+                "choose 0 (off) or more, and less than 1 (0.999 is the most)".into(),
+            );
+        }
+    }
+    if let Some(scale) = layer_scale
+        && !(scale > 0.0 && scale <= 1.0)
+    {
+        return refuse(
+            "layer_scale",
+            format!("{scale} is out of range"),
+            format!("choose more than 0 and at most 1, such as 1e-4, or \"{OFF}\""),
+        );
+    }
+    if !(1e-12..1.0).contains(&layer_norm_epsilon) {
+        return refuse(
+            "layer_norm_epsilon",
+            format!("{layer_norm_epsilon} is out of range"),
+            "choose a small positive number, such as 1e-6".into(),
+        );
+    }
+    Ok(())
 }
 
 impl FamilyConfig for VitConfig {
@@ -292,7 +300,15 @@ impl FamilyConfig for VitConfig {
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_tokens(spt, lsa)?;
-        self.check_rates()
+        check_rates(
+            [
+                ("dropout", self.dropout),
+                ("head_dropout", self.head_dropout),
+            ],
+            self.stochastic_depth,
+            self.layer_scale,
+            self.layer_norm_epsilon,
+        )
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {

@@ -4,6 +4,8 @@
 //! shifts by half a patch are concatenated on the channels, cut into patches, and each patch is
 //! layer-normalised and projected. A token so sees its patch and half of each neighbour. The grid
 //! is an image's pixels, or, where a pyramid merges them, its tokens.
+//!
+//! Patches may overlap, with zeros around the grid: without the normalisation that is a convolution.
 
 use std::ops::Range;
 
@@ -32,6 +34,10 @@ pub struct EmbeddingConfig {
     pub channels: usize,
     /// Cells a side of a patch.
     pub patch: usize,
+    /// Cells from one patch to the next.
+    pub stride: usize,
+    /// Cells of zeros on every side of the grid.
+    pub padding: usize,
     /// Whether the four diagonal shifts are joined.
     pub shifted: bool,
     /// Whether patches are layer-normalised.
@@ -96,6 +102,8 @@ impl Layer for Embedding {
             width: config.width,
             channels: config.channels,
             patch: config.patch,
+            stride: config.stride,
+            padding: config.padding,
             shifted: config.shifted,
             norm: config.norm,
             bias: config.bias,
@@ -129,18 +137,24 @@ impl Layer for Embedding {
             width,
             channels,
             patch,
+            stride,
+            padding,
             ..
         } = self.config;
         let images = x.dims()[0];
         let grid = x.reshape([images, height, width, channels]);
+        let cut = |grid: Tensor<4>| match (stride == patch, padding) {
+            (true, 0) => patches(grid, patch),
+            _ => overlapping_patches(grid, patch, stride, padding),
+        };
         let patches = if self.config.shifted {
             let shifted = shifts(grid, patch);
             let [_, _, _, versions] = shifted.dims();
             let cells = shifted.clone().reshape([images, height * width, versions]);
             context.keep(|| format!("{}.shifted", self.path), &cells);
-            patches(shifted, patch)
+            cut(shifted)
         } else {
-            patches(grid, patch)
+            cut(grid)
         };
         context.keep(|| format!("{}.patches", self.path), &patches);
         let patches = match &self.norm {
@@ -202,4 +216,42 @@ pub fn patches(images: Tensor<4>, patch_size: usize) -> Tensor<3> {
         .reshape([n, rows, patch_size, columns, patch_size * channels])
         .swap_dims(2, 3)
         .reshape([n, rows * columns, patch_size * patch_size * channels])
+}
+
+/// The same of patches that begin `stride` cells after one another, `padding` cells of zeros around the
+/// grid.
+fn overlapping_patches(
+    grid: Tensor<4>,
+    patch_size: usize,
+    stride: usize,
+    padding: usize,
+) -> Tensor<3> {
+    let [n, height, width, channels] = grid.dims();
+    let along = |length: usize| (length + 2 * padding - patch_size) / stride + 1;
+    let (rows, columns) = (along(height), along(width));
+    // Zeros at the end as well, so that from any cell of the first patch whole strides follow.
+    let end = |length: usize, count: usize| {
+        let needed = patch_size - 1 + count * stride;
+        (
+            padding,
+            needed.saturating_sub(length + padding).max(padding),
+        )
+    };
+    let around = [(0, 0), end(height, rows), end(width, columns), (0, 0)];
+    let grid = grid.pad(around, PadMode::Constant(0.0));
+    let mut cells = vec![];
+    for y in 0..patch_size {
+        for x in 0..patch_size {
+            let cell = grid
+                .clone()
+                .narrow(1, y, rows * stride)
+                .narrow(2, x, columns * stride)
+                .reshape([n * rows, stride, columns * stride, channels])
+                .narrow(1, 0, 1)
+                .reshape([n * rows * columns, stride, channels])
+                .narrow(1, 0, 1);
+            cells.push(cell.reshape([n, rows * columns, channels]));
+        }
+    }
+    Tensor::cat(cells, 2)
 }

@@ -100,13 +100,15 @@ pub(crate) fn run(layers: &[&dyn Layer], x: Tensor<3>, context: &mut Context) ->
             layer.composed(x, context)
         });
     }
-    let images = x.dims()[0];
+    let [images, rows, width] = x.dims();
     // All that the operations are made of, but for the model itself.
     let paths: Vec<&str> = layers.iter().map(|layer| layer.path()).collect();
     let key = format!("{} in {}", paths.join(", "), context.precision());
     let prepared = context
         .step()
         .chain(&key, || prepare(layers, context.precision()));
+    let sizes = prepared.chain.sizes();
+    assert_eq!((rows, width), (sizes.rows_in, sizes.width_in), "{key}");
     let keys = keys(&prepared.sites, images, context);
     // A node of the graph has a tracked parent, or no backward pass: images, which have no
     // gradient, are leaves.

@@ -2,9 +2,18 @@
 //!
 //! MLP(n) = dense, GELU, dropout, dense, dropout (Dosovitskiy and others, arXiv 2010.11929, section
 //! 3.1); the Keras example puts a GELU after the second layer, too.
+//!
+//! Where the tokens are a grid, a depthwise convolution of 3 × 3 may mix each with its neighbours
+//! between the first layer and its GELU, with a shortcut around it: the Mix-FFN of SegFormer (Xie
+//! and others, arXiv 2105.15203, equation 3) with the shortcut of DHVT (Lu and others, arXiv
+//! 2210.05958, section 3.2). It also tells tokens where they are, by the zeros around the grid, so
+//! that no positions are added.
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
+use smallvit_kernels::depthwise::{Grid, TAPS};
 use smallvit_kernels::dropout::Rate;
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::ImageOp;
@@ -24,6 +33,8 @@ pub struct MlpConfig {
     pub tokens: usize,
     /// Width of the hidden layer.
     pub hidden: usize,
+    /// The grid of the tokens whose hidden numbers are mixed, where they are.
+    pub mixing: Option<Grid>,
     /// Whether a GELU also follows the second layer.
     pub second_gelu: bool,
     /// Dropout after each layer.
@@ -47,10 +58,45 @@ pub struct MlpResidual {
     pub output: Dense,
     /// γ, `[dim]`.
     pub layer_scale: Option<Param<Tensor<1>>>,
+    /// Between the two, where tokens are mixed.
+    pub mixing: Option<Mixing>,
     #[module(skip)]
     config: MlpConfig,
     #[module(skip)]
     path: String,
+}
+
+/// A depthwise convolution of 3 × 3 with a shortcut: u + conv(u) + bias.
+#[derive(Module, Debug)]
+pub struct Mixing {
+    /// `[(tap row, tap column), hidden]`.
+    pub kernel: Param<Tensor<2>>,
+    /// `[hidden]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Mixing {
+    fn new(hidden: usize, init: &Initialiser) -> Self {
+        // ± 1 / √taps, as PyTorch begins convolutions.
+        let taps = Distribution::Uniform(1.0 / (TAPS as f32).sqrt());
+        Self {
+            kernel: init.draw("kernel", taps, [TAPS, hidden]),
+            bias: init.constant(0.0, [hidden]),
+        }
+    }
+
+    /// `[image, cell, hidden]` → the same shape.
+    fn forward(&self, u: Tensor<3>, grid: Grid) -> Tensor<3> {
+        let [images, cells, hidden] = u.dims();
+        // Burn's convolutions take channels first.
+        let planes = u.clone().swap_dims(1, 2);
+        let planes = planes.reshape([images, hidden, grid.height, grid.width]);
+        let kernel = self.kernel.val().transpose();
+        let kernel = kernel.reshape([hidden, 1, 3, 3]);
+        let options = ConvOptions::new([1, 1], [1, 1], [1, 1], hidden);
+        let mixed = conv2d(planes, kernel, Some(self.bias.val()), options);
+        u + mixed.reshape([images, hidden, cells]).swap_dims(1, 2)
+    }
 }
 
 impl MlpResidual {
@@ -62,6 +108,7 @@ impl MlpResidual {
             hidden: Dense::new(dim, hidden, true, config.init, &init.at("hidden")),
             output: Dense::new(hidden, dim, true, config.init, &init.at("output")),
             layer_scale: config.residual.layer_scale(dim, init),
+            mixing: (config.mixing).map(|_| Mixing::new(hidden, &init.at("mixing"))),
             config: config.clone(),
             path: init.path().to_owned(),
         }
@@ -78,6 +125,7 @@ impl Layer for MlpResidual {
             tokens: self.config.tokens,
             dim: self.config.dim,
             hidden: self.config.hidden,
+            mixing: self.config.mixing,
             second_gelu: self.config.second_gelu,
             epsilon: self.config.epsilon as f32,
             dropout: Rate::new(self.config.dropout),
@@ -96,12 +144,20 @@ impl Layer for MlpResidual {
         all.push(value("output.kernel", &self.output.kernel));
         all.extend(self.output.bias.as_ref().map(|p| value("output.bias", p)));
         all.extend(self.layer_scale.as_ref().map(|p| value("layer_scale", p)));
+        if let Some(mixing) = &self.mixing {
+            all.push(value("mixing.kernel", &mixing.kernel));
+            all.push(value("mixing.bias", &mixing.bias));
+        }
         all
     }
 
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3> {
         let (path, rate) = (&self.path, self.config.dropout);
-        let hidden = gelu(self.hidden.forward(self.norm.forward(x.clone())));
+        let hidden = self.hidden.forward(self.norm.forward(x.clone()));
+        let hidden = gelu(match (&self.mixing, self.config.mixing) {
+            (Some(mixing), Some(grid)) => mixing.forward(hidden, grid),
+            _ => hidden,
+        });
         let hidden = context.dropout(hidden, rate, &format!("{path}.hidden.dropout"));
         let branch = self.output.forward(hidden);
         let branch = if self.config.second_gelu {

@@ -708,7 +708,9 @@ mod tests {
     }
 
     fn vit(recipe: &Recipe) -> &VitConfig {
-        let Architecture::Vit(vit) = &recipe.model.arch;
+        let Architecture::Vit(vit) = &recipe.model.arch else {
+            panic!("{} is no ViT", recipe.name)
+        };
         vit
     }
 

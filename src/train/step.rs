@@ -186,7 +186,9 @@ mod tests {
             // A norm that is never reached: the gradients are formed to be measured, and not changed.
             recipe.train.clip_norm = clip_norm;
             let ModelConfig { arch, .. } = &mut recipe.model;
-            let Architecture::Vit(vit) = arch;
+            let Architecture::Vit(vit) = arch else {
+                unreachable!("the tests' recipe is a ViT")
+            };
             // 16 tokens of 8: the classifier's kernel has more rows than are formed at once.
             vit.patch_size = 2;
             let (mut state, batch) = begin(&recipe);

@@ -1,6 +1,9 @@
 //! A grid → tokens: gather patches, plain or with their shifted versions, normalise, project; the
 //! grid with its shifted versions is never made.
 //!
+//! Patches side by side are a Vision Transformer's; patches that overlap, with zeros around the grid,
+//! are a convolution.
+//!
 //! Shifted Patch Tokenization (arXiv 2112.13492, section 3.1) joins each cell with its four
 //! diagonal neighbours half a patch away. The grid may be an image's pixels, or a grid of tokens
 //! that are merged.
@@ -27,8 +30,12 @@ pub struct Embedding {
     pub width: usize,
     /// Numbers in a cell.
     pub channels: usize,
-    /// Cells a side of a patch; it divides height and width.
+    /// Cells a side of a patch.
     pub patch: usize,
+    /// Cells from one patch to the next: as many as a patch has a side, or fewer.
+    pub stride: usize,
+    /// Cells of zeros on every side of the grid.
+    pub padding: usize,
     /// Whether the four diagonal shifts by half a patch are joined.
     pub shifted: bool,
     /// Whether patches are normalised.
@@ -55,8 +62,15 @@ const MOMENT: usize = 0;
 const TOTAL: usize = 1;
 
 impl Embedding {
+    /// Patches along the height, and along the width.
+    fn grid(&self) -> (usize, usize) {
+        let along = |length: usize| (length + 2 * self.padding - self.patch) / self.stride + 1;
+        (along(self.height), along(self.width))
+    }
+
     fn tokens(&self) -> usize {
-        (self.height / self.patch) * (self.width / self.patch)
+        let (down, across) = self.grid();
+        down * across
     }
 
     fn shifts(&self) -> &'static [(isize, isize)] {
@@ -79,15 +93,21 @@ impl Embedding {
     #[inline(always)]
     fn cells(&self, first: usize, tokens: usize, mut each: impl FnMut(Option<usize>)) {
         let by = (self.patch / 2) as isize;
-        let (patch, across) = (self.patch, self.width / self.patch);
+        let (patch, stride, (_, across)) = (self.patch, self.stride, self.grid());
+        let padding = self.padding as isize;
         let shifts = self.shifts();
         for token in first..first + tokens {
-            let (top, left) = (token / across * patch, token % across * patch);
+            let (top, left) = (token / across * stride, token % across * stride);
             for cell in 0..patch * patch {
                 let (y, x) = (top + cell / patch, left + cell % patch);
                 for (down, right) in shifts {
-                    let y = y.checked_add_signed(down * by).filter(|&y| y < self.height);
-                    let x = x.checked_add_signed(right * by).filter(|&x| x < self.width);
+                    // What is shifted is the grid alone: zeros come in from around it.
+                    let inside = |at: usize, by: isize, length: usize| {
+                        let own = at.checked_add_signed(-padding).filter(|&at| at < length)?;
+                        own.checked_add_signed(by).filter(|&at| at < length)
+                    };
+                    let y = inside(y, down * by, self.height);
+                    let x = inside(x, right * by, self.width);
                     each(y.zip(x).map(|(y, x)| y * self.width + x));
                 }
             }

@@ -1,9 +1,14 @@
-//! y = x + s · γ ∘ MLP(LN(x)), with MLP(n) = dense, GELU, dropout, dense, perhaps GELU again,
-//! dropout.
+//! y = x + s · γ ∘ MLP(LN(x)), with MLP(n) = dense, perhaps mixing, GELU, dropout, dense, perhaps
+//! GELU again, dropout.
 //!
 //! The transformer's second residual (Dosovitskiy and others, arXiv 2010.11929, equation 3). The
 //! Keras example puts a GELU after the second layer, too.
+//!
+//! Mixing is a depthwise convolution of 3 × 3 over the grid of tokens with a shortcut around it, between
+//! the first layer and its GELU: the Mix-FFN of SegFormer (Xie and others, arXiv 2105.15203, equation
+//! 3) with the shortcut of DHVT (Lu and others, arXiv 2210.05958, section 3.2).
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::residual::{add_scaled, scale_and_add, scale_back, scaled};
@@ -12,6 +17,7 @@ use super::{
     Direction, ImageOp, ParameterSpec, Reach, Residual, Sizes, Values, Weights, add_rows, split,
     take,
 };
+use crate::depthwise::{self, Grid, TAPS};
 use crate::dropout::Rate;
 use crate::math::{add, gelu, multiply};
 use crate::matrix::{Matrix, MatrixMut, Precision};
@@ -27,6 +33,8 @@ pub struct MlpResidual {
     pub dim: usize,
     /// Width of the hidden layer.
     pub hidden: usize,
+    /// The grid of the tokens whose hidden numbers are mixed, where they are.
+    pub mixing: Option<Grid>,
     /// Whether a GELU also follows the second layer.
     pub second_gelu: bool,
     /// ε of the layer normalisation.
@@ -39,7 +47,7 @@ pub struct MlpResidual {
     pub precision: Precision,
 }
 
-// Places of the parameters.
+// Places of the parameters. Those of LayerScale and mixing come after them, where they are.
 const GAMMA: usize = 0;
 const BETA: usize = 1;
 const HIDDEN_KERNEL: usize = 2;
@@ -47,6 +55,9 @@ const HIDDEN_BIAS: usize = 3;
 const OUTPUT_KERNEL: usize = 4;
 const OUTPUT_BIAS: usize = 5;
 const LAYER_SCALE: usize = 6;
+
+// The place of what is derived.
+const MIXING: usize = 0;
 
 // Places of the kernels.
 const HIDDEN: usize = 0;
@@ -59,13 +70,39 @@ const DEPTH_SITE: usize = 2;
 
 impl MlpResidual {
     /// After the hidden layer: activations, and their slope with the mask; after the second: its
-    /// slope with the mask; the branch, where γ's gradient needs it.
-    fn kept(&self) -> [usize; 4] {
+    /// slope with the mask; the branch, where γ's gradient needs it; what is mixed, with its border.
+    fn kept(&self) -> [usize; 5] {
         let (narrow, wide) = (self.tokens * self.dim, self.tokens * self.hidden);
         let slope = self.second_gelu || !self.dropout.is_zero();
         let branch = self.residual.layer_scale;
         let narrow_if = |needed: bool| if needed { narrow } else { 0 };
-        [wide, wide, narrow_if(slope), narrow_if(branch)]
+        let padded = self.padded(self.mixing);
+        [wide, wide, narrow_if(slope), narrow_if(branch), padded]
+    }
+
+    /// Hidden numbers of a grid with its border.
+    fn padded(&self, grid: Option<Grid>) -> usize {
+        grid.map_or(0, |grid| grid.padded().cells() * self.hidden)
+    }
+
+    /// The place of the mixing's kernel; its bias comes after it.
+    fn mixing_kernel(&self) -> usize {
+        LAYER_SCALE + usize::from(self.residual.layer_scale)
+    }
+
+    /// The rows of the grid, and their tokens, of which the tokens from number `first` on are made by
+    /// mixing: theirs, and those above and below.
+    fn around(&self, grid: Grid, first: usize, tokens: usize) -> (Range<usize>, Range<usize>) {
+        let above = (first / grid.width).saturating_sub(1);
+        let below = (first + tokens).div_ceil(grid.width) + 1;
+        let rows = above..below.min(grid.height);
+        (rows.clone(), rows.start * grid.width..rows.end * grid.width)
+    }
+
+    /// Rows of the grid that so many tokens, wherever they begin, are made of at most.
+    fn most_rows(&self, grid: Grid, tokens: usize) -> usize {
+        let own = (tokens + grid.width - 1).div_ceil(grid.width);
+        (own + 2).min(grid.height)
     }
 
     fn mask(&self, key: Option<u64>, mask: &mut [f32]) {
@@ -83,6 +120,12 @@ impl MlpResidual {
             Matrix::new(activated, tokens, self.hidden),
             weights.kernel(OUTPUT),
         );
+    }
+
+    /// hidden becomes what is mixed of the grid in `padded`.
+    fn mix(&self, weights: &Weights, padded: &[f32], grid: Grid, hidden: &mut [f32]) {
+        let bias = weights.parameter(self.mixing_kernel() + 1);
+        depthwise::convolve(padded, weights.derived(MIXING), bias, grid, hidden);
     }
 
     /// hidden becomes LN(x) · kernel + bias.
@@ -112,6 +155,10 @@ impl ImageOp for MlpResidual {
         if self.residual.layer_scale {
             all.push(ParameterSpec::new("layer_scale", [dim]));
         }
+        if self.mixing.is_some() {
+            all.push(ParameterSpec::new("mixing.kernel", [TAPS, hidden]));
+            all.push(ParameterSpec::new("mixing.bias", [hidden]));
+        }
         all
     }
 
@@ -121,13 +168,16 @@ impl ImageOp for MlpResidual {
 
     fn sizes(&self) -> Sizes {
         let (narrow, wide) = (self.tokens * self.dim, self.tokens * self.hidden);
+        if let Some(grid) = self.mixing {
+            assert_eq!(grid.cells(), self.tokens, "every token is a cell");
+        }
         Sizes {
             rows_in: self.tokens,
             width_in: self.dim,
             rows_out: self.tokens,
             width_out: self.dim,
             kept: self.kept().iter().sum(),
-            scratch: 3 * narrow + wide + 2 * self.dim,
+            scratch: 3 * narrow + wide + self.padded(self.mixing) + 2 * self.dim,
         }
     }
 
@@ -139,6 +189,13 @@ impl ImageOp for MlpResidual {
         let mut weights = Weights::new(values, direction, self.precision);
         weights.add_kernel(Source::Parameter(HIDDEN_KERNEL), self.dim, self.hidden);
         weights.add_kernel(Source::Parameter(OUTPUT_KERNEL), self.hidden, self.dim);
+        if self.mixing.is_some() {
+            let kernel = depthwise::with_shortcut(weights.parameter(self.mixing_kernel()));
+            weights.derive(match direction {
+                Direction::Forward => kernel,
+                Direction::Backward => depthwise::turned(&kernel),
+            });
+        }
         weights
     }
 
@@ -156,9 +213,17 @@ impl ImageOp for MlpResidual {
             y.copy_from_slice(x);
             return;
         };
-        let [hidden, slope1, slope2, branch] = self.kept().map(|length| take(&mut kept, length));
+        let [hidden, slope1, slope2, branch, padded] =
+            self.kept().map(|length| take(&mut kept, length));
         let normal = take(&mut scratch, x.len());
-        self.first_layer(weights, x, normal, hidden);
+        if let Some(grid) = self.mixing {
+            // The slope's place is free as yet.
+            self.first_layer(weights, x, normal, slope1);
+            depthwise::pad(slope1, grid, self.hidden, padded);
+            self.mix(weights, padded, grid, hidden);
+        } else {
+            self.first_layer(weights, x, normal, hidden);
+        }
         self.mask(key(HIDDEN_SITE), slope1);
         activate(hidden, slope1);
         self.second_layer(weights, hidden, y);
@@ -195,7 +260,7 @@ impl ImageOp for MlpResidual {
         };
         let (tokens, dim, hidden) = (self.tokens, self.dim, self.hidden);
         let operand = |values, width| self.precision.once(Matrix::new(values, tokens, width));
-        let [activated, slope1, slope2, branch] =
+        let [activated, slope1, slope2, branch, padded] =
             self.kept().map(|length| split(&mut kept, length));
         let normal = take(&mut scratch, tokens * dim);
         let d_normal = take(&mut scratch, tokens * dim);
@@ -225,7 +290,17 @@ impl ImageOp for MlpResidual {
             Matrix::new(d2, tokens, dim),
             weights.kernel(OUTPUT),
         );
-        multiply(d1, slope1);
+        if let Some(grid) = self.mixing {
+            let d_padded = take(&mut scratch, padded.len());
+            multiply(d1, slope1);
+            let place = self.mixing_kernel();
+            depthwise::add_kernel_gradient(padded, d1, grid, &mut sums[place]);
+            add_rows(&mut sums[place + 1], d1);
+            depthwise::pad(d1, grid, hidden, d_padded);
+            depthwise::convolve(d_padded, weights.derived(MIXING), &[], grid, d1);
+        } else {
+            multiply(d1, slope1);
+        }
         add_rows(&mut sums[HIDDEN_BIAS], d1);
         MatrixMut::new(&mut sums[HIDDEN_KERNEL], dim, hidden).add(
             1.0,
@@ -255,7 +330,10 @@ impl ImageOp for MlpResidual {
     }
 
     fn reach(&self) -> Reach {
-        Reach::Row
+        match self.mixing {
+            Some(_) => Reach::All,
+            None => Reach::Row,
+        }
     }
 
     fn infer(
@@ -268,25 +346,53 @@ impl ImageOp for MlpResidual {
         y: &mut [f32],
         mut scratch: &mut [f32],
     ) {
+        let tokens = y.len() / self.dim;
+        let activated = take(&mut scratch, tokens * self.hidden);
+        if let Some(grid) = self.mixing {
+            let (rows, around) = self.around(grid, first, tokens);
+            let part = Grid {
+                height: rows.len(),
+                ..grid
+            };
+            let seen = &x[(around.start - x_first) * self.dim..][..around.len() * self.dim];
+            let hidden = take(&mut scratch, around.len() * self.hidden);
+            let padded = take(&mut scratch, self.padded(Some(part)));
+            let normal = take(&mut scratch, seen.len());
+            self.first_layer(weights, seen, normal, hidden);
+            depthwise::pad(hidden, part, self.hidden, padded);
+            self.mix(weights, padded, part, hidden);
+            let own = (first - around.start) * self.hidden;
+            activated.copy_from_slice(&hidden[own..][..activated.len()]);
+        } else {
+            let x = &x[(first - x_first) * self.dim..][..y.len()];
+            let normal = take(&mut scratch, x.len());
+            self.first_layer(weights, x, normal, activated);
+        }
         let x = &x[(first - x_first) * self.dim..][..y.len()];
-        let normal = take(&mut scratch, x.len());
-        let activated = take(&mut scratch, x.len() / self.dim * self.hidden);
-        self.first_layer(weights, x, normal, activated);
         apply_gelu(activated);
         self.second_layer(weights, activated, y);
         if self.second_gelu {
             apply_gelu(y);
         }
         if self.residual.layer_scale {
-            normal.copy_from_slice(y);
-            scale_and_add(x, 1.0, weights.parameter(LAYER_SCALE), normal, y);
+            let branch = take(&mut scratch, y.len());
+            branch.copy_from_slice(y);
+            scale_and_add(x, 1.0, weights.parameter(LAYER_SCALE), branch, y);
         } else {
             add(y, x);
         }
     }
 
     fn inference_scratch(&self, rows: usize) -> usize {
-        rows * (self.dim + self.hidden)
+        let own = rows * (2 * self.dim + self.hidden);
+        let mixed = self.mixing.map(|grid| {
+            let part = Grid {
+                height: self.most_rows(grid, rows),
+                ..grid
+            };
+            part.cells() * (self.dim + self.hidden) + self.padded(Some(part))
+        });
+        own + mixed.unwrap_or(0)
     }
 }
 
