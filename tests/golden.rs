@@ -17,7 +17,7 @@ use smallvit::params::{self, Array, Arrays, keras, pytorch};
 use smallvit::train::gradients::parameters;
 use smallvit::train::groups;
 use smallvit::train::metrics::{Sums, cross_entropy};
-use smallvit::train::optimizer::{AdamW, AdamWConfig, DecayOn, DecayScale};
+use smallvit::train::optimizer::{DecayOn, DecayScale, Optimizer, OptimizerConfig, Rule};
 use smallvit::train::schedule::{Schedule, ScheduleKind};
 use smallvit::train::workers::Workers;
 
@@ -250,7 +250,9 @@ fn model_equals_keras(name: &str, shifted: bool) {
     // Three steps: every loss, the first step's gradients, the weights at the end.
     let own = parameters(&model).unwrap();
     let scales = groups::resolve(&[], DecayOn::All, &own, &own).unwrap();
-    let config = AdamWConfig {
+    let config = OptimizerConfig {
+        rule: Rule::Adamw,
+        momentum: 0.95,
         beta1: 0.9,
         beta2: 0.999,
         epsilon: 1e-7,
@@ -258,7 +260,7 @@ fn model_equals_keras(name: &str, shifted: bool) {
         decay_scale: DecayScale::LearningRate,
         clip_norm: 0.0,
     };
-    let mut optimizer = AdamW::new(config, scales);
+    let mut optimizer = Optimizer::new(config, scales);
     for step in 0..3 {
         // In parts and on two threads, as a run does it.
         let outcome = workers
@@ -289,7 +291,18 @@ fn model_equals_keras(name: &str, shifted: bool) {
             }
         }
         let gradients = outcome.gradients.checked(optimizer.names()).unwrap();
-        model = optimizer.step(model, gradients, 1e-3);
+        let norm;
+        (model, norm) = optimizer.step(model, gradients, 1e-3);
+        if step == 0 {
+            let theirs = ours("gradient.")
+                .into_values()
+                .flat_map(|array| array.values);
+            let theirs = theirs
+                .map(|g| f64::from(g) * f64::from(g))
+                .sum::<f64>()
+                .sqrt();
+            assert!((norm - theirs).abs() < 1e-4 * theirs, "{norm} {theirs}");
+        }
     }
     let found = apart(params::weights(&model));
     let expected = apart(ours("after3.weights."));

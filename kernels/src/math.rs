@@ -213,6 +213,15 @@ dispatched! {
     }
 }
 
+dispatched! {
+    /// Adds Σ values² to `sum`: some thousand at a time in float32, in the order of [`sum`](fn@sum).
+    pub fn add_squares(values: &[f32], sum: &mut f64) {
+        for some in values.chunks(4096) {
+            *sum += f64::from(dot(some, some));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -307,5 +316,8 @@ mod tests {
         assert_eq!(sum(&values), 0.0);
         assert_eq!(max(&values), 9.0);
         assert_eq!(dot(&values[..3], &[1.0, 2.0, 4.0]), -9.0 - 17.0 - 32.0);
+        let mut squares = 0.5;
+        add_squares(&vec![0.5; 5001], &mut squares);
+        assert_eq!(squares, 0.5 + 5001.0 / 4.0);
     }
 }

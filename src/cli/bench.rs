@@ -296,6 +296,7 @@ impl Bench<'_> {
                 kind: ScheduleKind::Constant,
                 ..self.recipe.schedule(1)
             },
+            steps: 1000,
             shape: self.shape(),
             smoothing: train.label_smoothing,
             seed: train.seed,
@@ -448,7 +449,7 @@ impl Bench<'_> {
             let gradients = gradients.checked(state.optimizer.names())?;
             let began = Instant::now();
             let rate = self.recipe.train.learning_rate;
-            self.workers.together(|| state.update(gradients, rate));
+            self.workers.together(|| state.update(gradients, rate, 0.5));
             times.push(began.elapsed().as_secs_f32());
         }
         Ok(Times::of(&times[1..]))

@@ -10,6 +10,14 @@
 //! At first d is small, so that the initial weights are soon forgotten: after the first step the
 //! average is the weights. This is the warm-up of timm's `ModelEmaV3`.
 //!
+//! **Lookahead** (Zhang and others, arXiv 1907.08610) with the schedule of airbench (Jordan, arXiv
+//! 2404.00498, section 3.4) is an average that the weights go back to: every k-th step
+//!
+//! ```text
+//! average ← average + (1 − d) · (weights − average)      d = decayᵏ · (part of the run that is done)³
+//! weights ← average
+//! ```
+//!
 //! With averages on, validation, the best model's file and the test are of the averaged weights;
 //! training goes on with the weights themselves, and a checkpoint holds both.
 
@@ -33,6 +41,10 @@ pub struct AverageRecipe {
     /// How fast the decay rises to that: after t steps it is 1 − (1 + t)^−power at most. 2/3 for long
     /// runs, 3/4 for short ones.
     pub power: f64,
+    /// Lookahead: after so many steps each the weights go back to their average, whose decay rises over
+    /// the whole run; 5 with a decay of 0.95 is airbench's. 0 is an average that the weights know nothing
+    /// of.
+    pub lookahead: u64,
 }
 
 impl Default for AverageRecipe {
@@ -40,6 +52,7 @@ impl Default for AverageRecipe {
         Self {
             decay: 0.998,
             power: 0.75,
+            lookahead: 0,
         }
     }
 }
@@ -54,6 +67,13 @@ impl AverageRecipe {
                 "choose 0 (no average: the last weights) or more, and less than 1: 0.998",
             ));
         }
+        if self.lookahead > 1_000_000 {
+            return Err(Error::recipe(
+                "train.average.lookahead",
+                format!("{} is out of range", self.lookahead),
+                "choose 0 (off) to 1000000: 5",
+            ));
+        }
         if !(self.power > 0.0 && self.power <= 1.0) {
             return Err(Error::recipe(
                 "train.average.power",
@@ -64,9 +84,16 @@ impl AverageRecipe {
         Ok(())
     }
 
-    /// What remains of the average at this step, counted from 0.
-    pub fn decay_at(&self, step: u64) -> f64 {
-        self.decay.min(1.0 - (1.0 + step as f64).powf(-self.power))
+    /// What remains of the average at this step, counted from 0, after which this part of the run is
+    /// done. None where the average stays as it is.
+    pub fn decay_at(&self, step: u64, done: f64) -> Option<f64> {
+        match self.lookahead {
+            0 => Some(self.decay.min(1.0 - (1.0 + step as f64).powf(-self.power))),
+            every if (step + 1).is_multiple_of(every) => {
+                Some(self.decay.powf(every as f64) * done.powi(3))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -107,13 +134,18 @@ impl Average {
         Ok(Self::new(recipe, &average))
     }
 
-    /// Takes in the weights after this step, counted from 0, and gives the model back. In one pass
-    /// over memory, in place, if the model's tensors have no other owner.
-    pub fn update(&mut self, model: Model, step: u64) -> Model {
+    /// Takes in the weights after this step, counted from 0, after which this part of the run is done;
+    /// gives the model back, with Lookahead on as its average. In one pass over memory, in place, if
+    /// the model's tensors have no other owner.
+    pub fn update(&mut self, model: Model, step: u64, done: f64) -> Model {
+        let Some(decay) = self.recipe.decay_at(step, done) else {
+            return model;
+        };
         params::map(
             model,
             &mut Update {
-                new: 1.0 - self.recipe.decay_at(step),
+                new: 1.0 - decay,
+                back: self.recipe.lookahead > 0,
                 values: &mut self.values,
             },
         )
@@ -128,6 +160,8 @@ impl Average {
 struct Update<'a> {
     /// The share of the new weights.
     new: f64,
+    /// Whether the weights become the average.
+    back: bool,
     values: &'a mut BTreeMap<String, Tensor<1>>,
 }
 
@@ -138,9 +172,10 @@ impl MapParameter for Update<'_> {
         let (shape, length) = (value.dims(), average.dims());
         let value = value.reshape(length);
         let (value, average) = if value.device() == Device::flex() {
-            fused(value, average, self.new as f32)
+            fused(value, average, self.new as f32, self.back)
         } else {
             let average = average.clone() + (value.clone() - average) * self.new;
+            let value = if self.back { average.clone() } else { value };
             (value, average)
         };
         self.values.insert(name.into(), average);
@@ -148,17 +183,20 @@ impl MapParameter for Update<'_> {
     }
 }
 
-/// The weights, and the average moved towards them.
-fn fused(value: Tensor<1>, average: Tensor<1>, new: f32) -> (Tensor<1>, Tensor<1>) {
+/// The weights, and the average moved towards them; with `back` they become it.
+fn fused(value: Tensor<1>, average: Tensor<1>, new: f32, back: bool) -> (Tensor<1>, Tensor<1>) {
     /// Elements a thread takes at a time.
     const CHUNK: usize = 1 << 15;
     // Taken and given back rather than read: that spares a copy.
-    let (w, mut a) = (Array::of(value).values, Array::of(average).values);
+    let (mut w, mut a) = (Array::of(value).values, Array::of(average).values);
     a.par_chunks_mut(CHUNK)
-        .zip(w.par_chunks(CHUNK))
+        .zip(w.par_chunks_mut(CHUNK))
         .for_each(|(a, w)| {
-            for (a, w) in a.iter_mut().zip(w) {
+            for (a, w) in a.iter_mut().zip(w.iter()) {
                 *a += new * (w - *a);
+            }
+            if back {
+                w.copy_from_slice(a);
             }
         });
     let length = [w.len()];
@@ -189,17 +227,25 @@ mod tests {
         let recipe = AverageRecipe {
             decay: 0.9,
             power: 0.5,
+            lookahead: 0,
         };
         // 1 − 1/√1, 1 − 1/√4, 1 − 1/√25, and beyond 1 − 1/√100.
         for (step, decay) in [(0, 0.0), (3, 0.5), (24, 0.8), (99, 0.9), (10_000, 0.9)] {
-            assert!((recipe.decay_at(step) - decay).abs() < 1e-12, "{step}");
+            let found = recipe.decay_at(step, 0.5).unwrap();
+            assert!((found - decay).abs() < 1e-12, "{step}");
         }
         AverageRecipe::default().check().unwrap();
         for (decay, power, field) in [(1.0, 0.5, "decay"), (f64::NAN, 0.5, "decay")]
             .into_iter()
             .chain([(0.9, 0.0, "power"), (0.9, 1.1, "power")])
         {
-            let error = AverageRecipe { decay, power }.check().unwrap_err();
+            let lookahead = 0;
+            let recipe = AverageRecipe {
+                decay,
+                power,
+                lookahead,
+            };
+            let error = recipe.check().unwrap_err();
             let field = format!("train.average.{field}:");
             assert!(error.to_string().starts_with(&field), "{error}");
         }
@@ -210,6 +256,7 @@ mod tests {
         let recipe = AverageRecipe {
             decay: 0.6,
             power: 0.5,
+            lookahead: 0,
         };
         let mut average = Average::new(recipe.clone(), &model(0));
         let mut expected: Vec<f64> = vec![];
@@ -227,7 +274,7 @@ mod tests {
                     pairs.map(|(a, w)| d * a + (1.0 - d) * w).collect()
                 }
             };
-            let back = average.update(new, step);
+            let back = average.update(new, step, 0.0);
             assert_eq!(params::weights(&back), weights, "the model is as it was");
         }
         let averaged = params::weights(&average.model(&model(9)));
@@ -243,5 +290,25 @@ mod tests {
         less.remove(name);
         let error = Average::restore(recipe, &less, &model(3), "here").unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
+    }
+
+    #[test]
+    fn with_lookahead_the_weights_go_back_to_their_average() {
+        let recipe = AverageRecipe {
+            decay: 0.5,
+            power: 0.75,
+            lookahead: 2,
+        };
+        assert_eq!(recipe.decay_at(0, 0.1), None);
+        assert_eq!(recipe.decay_at(1, 0.5), Some(0.25 / 8.0));
+        assert_eq!(recipe.decay_at(3, 1.0), Some(0.25));
+        let mut average = Average::new(recipe, &model(0));
+        let name = "blocks.0.mlp.hidden.kernel";
+        let first = |model: &Model| params::weights(model)[name].values[0];
+        let (before, own) = (first(&model(0)), first(&model(1)));
+        assert_eq!(first(&average.update(model(1), 2, 0.9)), own);
+        let back = average.update(model(1), 3, 1.0);
+        assert!((first(&back) - (0.25 * before + 0.75 * own)).abs() < 1e-7);
+        assert_eq!(first(&average.model(&model(2))), first(&back));
     }
 }

@@ -386,7 +386,10 @@ fn write_state(state: &TrainState, weights: &Weights, origin: Origin, path: &Pat
     }
     let mut groups = vec![("weights", &weights.own)];
     if !first.is_empty() {
-        groups.extend([("moment1", &first), ("moment2", &second)]);
+        groups.push(("moment1", &first));
+    }
+    if !second.is_empty() {
+        groups.push(("moment2", &second));
     }
     groups.extend(weights.average.as_ref().map(|average| ("average", average)));
     let info = serde_json::to_string(&origin.data.info).expect("plain data becomes JSON");
@@ -415,7 +418,12 @@ pub fn load(path: &Path, origin: Origin, device: &Device) -> Result<TrainState> 
     let (first, second) = if steps == 0 {
         Default::default()
     } else {
-        (contents.take("moment1")?, contents.take("moment2")?)
+        let second = match contents.has("moment2") {
+            true => contents.take("moment2")?,
+            // Of an optimizer that has none: else it is missed below.
+            false => Default::default(),
+        };
+        (contents.take("moment1")?, second)
     };
     let averaged = match contents.has("average") {
         true => Some(contents.take("average")?),

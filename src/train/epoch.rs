@@ -7,6 +7,7 @@ use super::checkpoint::{self, Origin};
 use super::clock::Clock;
 use super::evaluate::{evaluate, whole};
 use super::history::Epoch;
+use super::norms;
 use super::observer::{Observer, tell};
 use super::state::{Counters, TrainState};
 use super::step::{StepConfig, diverged, train_step};
@@ -53,6 +54,8 @@ pub fn epoch(
     if !validation.loss.is_finite() {
         return Err(diverged(&state.counters));
     }
+    let model = state.model();
+    let (weight_norm, temperature) = (Some(norms::of(model)), norms::temperature(model));
     let counters = &mut state.counters;
     clock.note(counters);
     let row = Epoch {
@@ -63,6 +66,9 @@ pub fn epoch(
         validation,
         seconds: counters.epoch_seconds,
         images_per_second: counters.sums.images as f64 / trained,
+        gradient_norm: Some(counters.norms / counters.epoch_steps as f64),
+        weight_norm,
+        temperature,
     };
     counters.end_epoch(row);
     checkpoint::save_epoch(state, how.origin)?;

@@ -9,7 +9,8 @@ use super::step::StepOutcome;
 use crate::error::Result;
 use crate::report::tensorboard::EventWriter;
 
-/// Writes loss and learning rate of each step, and loss and accuracies of each epoch.
+/// Writes loss, learning rate and gradient norm of each step; loss and accuracies, the weights' norm and the
+/// temperature of each epoch.
 pub struct EventFile {
     folder: PathBuf,
     name: String,
@@ -43,7 +44,8 @@ impl Observer for EventFile {
             return Ok(());
         };
         writer.scalar(counters.step, "step/loss", step.loss)?;
-        writer.scalar(counters.step, "step/learning_rate", step.rate)
+        writer.scalar(counters.step, "step/learning_rate", step.rate)?;
+        writer.scalar(counters.step, "step/gradient_norm", step.gradient_norm)
     }
 
     fn saved(&mut self) -> Result<()> {
@@ -61,6 +63,15 @@ impl Observer for EventFile {
             writer.scalar(epoch.step, &format!("loss/{part}"), metrics.loss)?;
             writer.scalar(epoch.step, &format!("top1/{part}"), metrics.top1)?;
             writer.scalar(epoch.step, &format!("top5/{part}"), metrics.top5)?;
+        }
+        let of_weights = [
+            ("weights/norm", epoch.weight_norm),
+            ("weights/temperature", epoch.temperature),
+        ];
+        for (name, value) in of_weights {
+            if let Some(value) = value {
+                writer.scalar(epoch.step, name, value)?;
+            }
         }
         writer.flush()
     }
@@ -107,6 +118,7 @@ mod tests {
         let step = StepOutcome {
             loss: 1.0,
             rate: 0.1,
+            gradient_norm: 2.5,
             means: metrics,
             seconds: 0.0,
         };
@@ -115,6 +127,7 @@ mod tests {
         let bytes = read();
         assert_eq!(count(&bytes, "step/loss"), 1);
         assert_eq!(count(&bytes, "step/learning_rate"), 1);
+        assert_eq!(count(&bytes, "step/gradient_norm"), 1);
         // An event of step 7 that says that a session starts: field 2 is 7, field 7 a message of 2
         // bytes, whose field 1 is 1 (event.proto).
         assert_eq!(count(&bytes, "\x10\x07\x3a\x02\x08\x01"), 1);
@@ -126,9 +139,14 @@ mod tests {
             validation: metrics,
             seconds: 1.0,
             images_per_second: 1.0,
+            gradient_norm: Some(2.5),
+            weight_norm: Some(7.0),
+            temperature: None,
         };
         file.epoch(&epoch).unwrap();
         let bytes = read();
+        assert_eq!(count(&bytes, "weights/norm"), 1);
+        assert_eq!(count(&bytes, "weights/temperature"), 0);
         for tag in ["loss", "top1", "top5"] {
             for part in ["train", "validation"] {
                 assert_eq!(count(&bytes, &format!("{tag}/{part}")), 1, "{tag} {part}");

@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::models::Model;
@@ -88,11 +89,11 @@ impl Parts {
     }
 
     /// Gives a part to `with`, which is formed for it where none is yet.
-    pub fn part(&self, number: usize, with: impl FnOnce(&[f32])) {
+    pub fn part<T>(&self, number: usize, with: impl FnOnce(&[f32]) -> T) -> T {
         match self {
             Self::Formed(view) => {
                 let rest = &view.numbers()[number * Self::FORMED..];
-                with(&rest[..rest.len().min(Self::FORMED)]);
+                with(&rest[..rest.len().min(Self::FORMED)])
             }
             Self::Deferred(gradient) => gradient.part(number, with),
         }
@@ -216,22 +217,66 @@ pub struct Checked(Gradients);
 impl Checked {
     /// The norm of all together; each gradient is formed for it.
     pub(super) fn norm(&mut self) -> f64 {
-        let mut squares = 0.0;
+        let mut squares = Squares::default();
         for (name, gradient) in std::mem::take(&mut self.0.0) {
             let numbers = gradient.formed();
-            let view = View::of(numbers.clone());
-            // Summed here, one after another: a backend's sum may depend on its number of threads.
-            let square = |&g: &f32| f64::from(g) * f64::from(g);
-            squares += view.numbers().iter().map(square).sum::<f64>();
+            squares.add(&numbers);
             self.0.0.insert(name, numbers.into());
         }
-        squares.sqrt()
+        squares.root()
     }
 
     /// Takes one out.
     pub(super) fn take(&mut self, name: &str) -> Option<Gradient> {
         self.0.0.remove(name)
     }
+}
+
+/// A sum of squares: in one order, whatever the number of threads.
+#[derive(Default)]
+pub(super) struct Squares {
+    sum: f64,
+    /// Of numbers on another device: they are asked for once, at the end.
+    elsewhere: Option<Tensor<1>>,
+}
+
+impl Squares {
+    /// Takes in a tensor's numbers.
+    pub fn add(&mut self, numbers: &Tensor<1>) {
+        /// Numbers that a thread takes at a time.
+        const CHUNK: usize = 1 << 15;
+        if numbers.device() != Device::flex() {
+            let own = (numbers.clone() * numbers.clone()).sum();
+            self.elsewhere = Some(match self.elsewhere.take() {
+                Some(sum) => sum + own,
+                None => own,
+            });
+            return;
+        }
+        let view = View::of(numbers.clone());
+        let chunks = view.numbers().par_chunks(CHUNK);
+        let parts: Vec<f64> = chunks.map(squares_of).collect();
+        self.add_parts(parts);
+    }
+
+    /// Takes in the squares of parts, in their order.
+    pub fn add_parts(&mut self, parts: impl IntoIterator<Item = f64>) {
+        self.sum = parts.into_iter().fold(self.sum, |sum, part| sum + part);
+    }
+
+    /// The root of the whole sum.
+    pub fn root(self) -> f64 {
+        let elsewhere = self.elsewhere.map(|sum| Array::of(sum).values);
+        let elsewhere = elsewhere.map_or(0.0, |sum| f64::from(sum[0]));
+        (self.sum + elsewhere).sqrt()
+    }
+}
+
+/// Σ numbers²
+pub(super) fn squares_of(numbers: &[f32]) -> f64 {
+    let mut sum = 0.0;
+    smallvit_kernels::math::add_squares(numbers, &mut sum);
+    sum
 }
 
 /// a + b; on the CPU in place.

@@ -26,6 +26,16 @@ pub struct Epoch {
     pub seconds: f64,
     /// Training images a second, validation excluded.
     pub images_per_second: f64,
+    /// Norm of all gradients together, before they were clipped: mean over the steps. None of an
+    /// epoch that an earlier version trained.
+    #[serde(default)]
+    pub gradient_norm: Option<f64>,
+    /// Norm of all weights together, after the epoch.
+    #[serde(default)]
+    pub weight_norm: Option<f64>,
+    /// Mean of the temperatures that Locality Self-Attention learns, after the epoch; none without it.
+    #[serde(default)]
+    pub temperature: Option<f64>,
 }
 
 /// Keeps `history.csv`: a row an epoch, those before a resumption included.
@@ -72,12 +82,13 @@ pub fn write(path: &Path, epochs: &[Epoch]) -> Result<()> {
     }
     let mut csv = String::from(
         "epoch,step,learning_rate,loss,top1,top5,val_loss,val_top1,val_top5,seconds,\
-         images_per_second\n",
+         images_per_second,gradient_norm,weight_norm,temperature\n",
     );
     for e in epochs {
         let (t, v) = (e.train, e.validation);
+        let some = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
         csv += &format!(
-            "{},{},{},{},{},{},{},{},{},{:.3},{:.1}\n",
+            "{},{},{},{},{},{},{},{},{},{:.3},{:.1},{},{},{}\n",
             e.epoch,
             e.step,
             e.learning_rate,
@@ -88,7 +99,10 @@ pub fn write(path: &Path, epochs: &[Epoch]) -> Result<()> {
             v.top1,
             v.top5,
             e.seconds,
-            e.images_per_second
+            e.images_per_second,
+            some(e.gradient_norm),
+            some(e.weight_norm),
+            some(e.temperature)
         );
     }
     atomic::write(path, csv.as_bytes())

@@ -23,6 +23,8 @@ pub mod gradients;
 pub mod groups;
 pub mod history;
 pub mod metrics;
+mod muon;
+pub mod norms;
 pub mod observer;
 pub mod optimizer;
 pub mod plan;

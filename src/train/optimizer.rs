@@ -1,4 +1,4 @@
-//! AdamW (Loshchilov and Hutter, arXiv 1711.05101), as Keras computes it:
+//! The optimizers. AdamW (Loshchilov and Hutter, arXiv 1711.05101), as Keras computes it:
 //!
 //! ```text
 //! w ← w − decay · w                       decay = rate · λ, or λ alone
@@ -10,6 +10,10 @@
 //! Keras adds ε to √v before the bias correction, most others after it; so their ε is smaller
 //! than this one by √(1 − β₂ᵗ), which matters where gradients are tiny.
 //!
+//! Lion ([`smallvit_kernels::lion`]) has one moment, and steps by its sign. Muon ([`super::muon`]) is for
+//! the matrices between a model's first layer and its classifier; everything else goes by AdamW
+//! beside it.
+//!
 //! A parameter's [`Scale`] multiplies its rate (in the decay, too, where that is rate · λ) and its
 //! decay.
 
@@ -18,13 +22,28 @@ use std::collections::BTreeMap;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use smallvit_kernels::adamw as kernel;
+use smallvit_kernels::{adamw, lion};
 
-use super::gradients::{Checked, Gradient};
+use super::gradients::{Checked, Gradient, Squares, squares_of};
 use super::groups::{Scale, Scales};
+use super::muon::{self, Matrices};
 use crate::error::{Error, Result};
 use crate::models::Model;
 use crate::params::{self, Array, Arrays, EachParameter, MapParameter, View, Views};
+
+/// Which optimizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// AdamW.
+    Adamw,
+    /// Lion (Chen et al., arXiv 2302.06675): by the sign of its momentum. It takes a rate 3 to 10 times
+    /// lower than AdamW's, and a decay as much higher.
+    Lion,
+    /// Muon (Jordan et al., 2024) for the encoder's matrices, with AdamW's rate and decay (Liu et al.,
+    /// arXiv 2502.16982); AdamW for the rest.
+    Muon,
+}
 
 /// What weight decay is multiplied by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,9 +66,13 @@ pub enum DecayOn {
     Matrices,
 }
 
-/// AdamW's constants.
+/// An optimizer's constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamWConfig {
+pub struct OptimizerConfig {
+    /// Which one it is.
+    pub rule: Rule,
+    /// Muon's β.
+    pub momentum: f64,
     /// β₁.
     pub beta1: f64,
     /// β₂.
@@ -64,9 +87,9 @@ pub struct AdamWConfig {
     pub clip_norm: f64,
 }
 
-/// AdamW with its moments, one pair a parameter.
-pub struct AdamW {
-    config: AdamWConfig,
+/// An optimizer with its moments, one or two a parameter.
+pub struct Optimizer {
+    config: OptimizerConfig,
     /// Of every parameter.
     scales: Scales,
     /// Steps taken.
@@ -78,13 +101,13 @@ pub struct AdamW {
 struct Moments {
     /// m, flat.
     first: Tensor<1>,
-    /// v, flat.
-    second: Tensor<1>,
+    /// v, flat, of a parameter that AdamW steps.
+    second: Option<Tensor<1>>,
 }
 
-impl AdamW {
+impl Optimizer {
     /// Before the first step, for the parameters that have scales.
-    pub fn new(config: AdamWConfig, scales: Scales) -> Self {
+    pub fn new(config: OptimizerConfig, scales: Scales) -> Self {
         Self {
             config,
             scales,
@@ -99,28 +122,72 @@ impl AdamW {
         self.scales.keys().map(String::as_str)
     }
 
-    /// One step of the model (without autodiff) along its gradients.
-    pub fn step(&mut self, model: Model, mut gradients: Checked, rate: f64) -> Model {
+    /// One step of the model (without autodiff) along its gradients; returns their norm, before it was
+    /// clipped, too.
+    pub fn step(&mut self, model: Model, mut gradients: Checked, rate: f64) -> (Model, f64) {
         self.steps += 1;
+        let clip = clip(&mut gradients, self.config.clip_norm);
+        let mut squares = Squares::default();
+        let directions = match self.config.rule {
+            Rule::Muon => self.directions(&model, &mut gradients, clip, &mut squares),
+            Rule::Adamw | Rule::Lion => BTreeMap::new(),
+        };
         let mut step = Step {
-            clip: clip(&mut gradients, self.config.clip_norm),
+            clip,
             gradients,
+            squares,
+            directions,
             steps: self.steps,
             rate,
             config: self.config,
             scales: &self.scales,
             moments: &mut self.moments,
         };
-        params::map(model, &mut step)
+        let model = params::map(model, &mut step);
+        (model, step.squares.root())
     }
 
-    /// The moments to save, first and second; none before the first step.
+    /// Where Muon's matrices go, by name; their momentum is kept.
+    fn directions(
+        &mut self,
+        model: &Model,
+        gradients: &mut Checked,
+        clip: Option<f64>,
+        squares: &mut Squares,
+    ) -> BTreeMap<String, Tensor<1>> {
+        let (mut names, mut work) = (vec![], vec![]);
+        for (name, shape) in params::shapes(model) {
+            let Some(matrices) = Matrices::of(&name, &shape) else {
+                continue;
+            };
+            let gradient = gradients.take(&name).expect(CHECKED).formed();
+            squares.add(&gradient);
+            let momentum = match self.moments.remove(&name) {
+                Some(moments) => moments.first,
+                None => zeros(matrices.numbers(), &gradient.device()),
+            };
+            names.push(name);
+            work.push((matrices, gradient, momentum));
+        }
+        let found = muon::directions(work, self.config.momentum, clip.unwrap_or(1.0));
+        let mut directions = BTreeMap::new();
+        for (name, (direction, first)) in names.into_iter().zip(found) {
+            let second = None;
+            self.moments.insert(name.clone(), Moments { first, second });
+            directions.insert(name, direction);
+        }
+        directions
+    }
+
+    /// The moments to save, first and second; none before the first step, and no second ones of what has
+    /// only one.
     pub fn moments(&self) -> (Views, Views) {
-        let views = |of: fn(&Moments) -> &Tensor<1>| {
-            let view = |(name, m): (&String, &Moments)| (name.clone(), View::of(of(m).clone()));
-            self.moments.iter().map(view).collect()
+        let views = |of: fn(&Moments) -> Option<&Tensor<1>>| {
+            let view =
+                |(name, m): (&String, &Moments)| Some((name.clone(), View::of(of(m)?.clone())));
+            self.moments.iter().filter_map(view).collect()
         };
-        (views(|m| &m.first), views(|m| &m.second))
+        (views(|m| Some(&m.first)), views(|m| m.second.as_ref()))
     }
 
     /// The optimizer as it was saved after so many steps, for this model; `place` is for the
@@ -133,6 +200,7 @@ impl AdamW {
         place: impl ToString,
     ) -> Result<Self> {
         let mut restore = Restore {
+            rule: self.config.rule,
             first,
             second,
             moments: BTreeMap::new(),
@@ -155,6 +223,7 @@ impl AdamW {
 
 /// Puts saved moments together by parameter.
 struct Restore<'a> {
+    rule: Rule,
     first: &'a Arrays,
     second: &'a Arrays,
     moments: BTreeMap<String, Moments>,
@@ -170,7 +239,12 @@ impl EachParameter for Restore<'_> {
             let data = TensorData::new(array.values.clone(), [length]);
             Some(Tensor::from_data(data, &device))
         };
-        match (tensor(self.first), tensor(self.second)) {
+        let first = tensor(self.first);
+        let second = match steps_by_adamw(self.rule, name, &value.dims()) {
+            true => tensor(self.second).map(Some),
+            false => Some(None),
+        };
+        match (first, second) {
             (Some(first), Some(second)) => {
                 self.moments.insert(name.into(), Moments { first, second });
             }
@@ -178,6 +252,23 @@ impl EachParameter for Restore<'_> {
         }
     }
 }
+
+/// Whether a parameter of this name and shape goes by AdamW.
+fn steps_by_adamw(rule: Rule, name: &str, shape: &[usize]) -> bool {
+    match rule {
+        Rule::Adamw => true,
+        Rule::Lion => false,
+        Rule::Muon => Matrices::of(name, shape).is_none(),
+    }
+}
+
+/// So many zeros. Of a vector of floats, not by `Tensor::zeros`, whose bytes would have to be copied into
+/// one.
+fn zeros(length: usize, device: &Device) -> Tensor<1> {
+    Tensor::from_data(TensorData::new(vec![0.0f32; length], [length]), device)
+}
+
+const CHECKED: &str = "the gradients were checked against these parameters";
 
 /// What the gradients are multiplied by so that their norm is at most `most`; they are formed for it.
 fn clip(gradients: &mut Checked, most: f64) -> Option<f64> {
@@ -190,8 +281,12 @@ fn clip(gradients: &mut Checked, most: f64) -> Option<f64> {
 
 /// One step of all parameters.
 struct Step<'a> {
-    config: AdamWConfig,
+    config: OptimizerConfig,
     gradients: Checked,
+    /// Of the gradients that were met.
+    squares: Squares,
+    /// Muon's, whose gradients have been taken out.
+    directions: BTreeMap<String, Tensor<1>>,
     clip: Option<f64>,
     /// Steps taken, this one included: t.
     steps: u64,
@@ -203,7 +298,7 @@ struct Step<'a> {
 /// What a parameter's step multiplies by.
 #[derive(Clone, Copy)]
 struct Factors {
-    /// α
+    /// α of AdamW; the rate of Lion.
     alpha: f64,
     /// What is taken off the weights, as a part of them.
     decay: f64,
@@ -211,23 +306,27 @@ struct Factors {
 
 impl MapParameter for Step<'_> {
     fn map<const D: usize>(&mut self, name: &str, value: Tensor<D>) -> Tensor<D> {
-        let gradient = self.gradients.take(name);
-        let gradient = gradient.expect("the gradients were checked against these parameters");
         let shape = value.dims();
         let length = [shape.iter().product::<usize>()];
         let device = value.device();
-        // Of a vector of floats, not by `Tensor::zeros`, whose bytes would have to be copied into one.
-        let zeros = || Tensor::from_data(TensorData::new(vec![0.0f32; length[0]], length), &device);
+        let value = value.reshape(length);
+        if let Some(direction) = self.directions.remove(name) {
+            let (rate, decay) = self.rates(self.scales[name]);
+            return muon::step(value, direction, rate, decay).reshape(shape);
+        }
+        let gradient = self.gradients.take(name).expect(CHECKED);
         let moments = self.moments.remove(name).unwrap_or_else(|| Moments {
-            first: zeros(),
-            second: zeros(),
+            first: zeros(length[0], &device),
+            second: steps_by_adamw(self.config.rule, name, &shape)
+                .then(|| zeros(length[0], &device)),
         });
         let factors = self.factors(self.scales[name]);
-        let value = value.reshape(length);
         let (value, moments) = if device == Device::flex() {
             self.fused(value, gradient, moments, factors)
         } else {
-            self.composed(value, gradient.formed(), moments, factors)
+            let gradient = gradient.formed();
+            self.squares.add(&gradient);
+            self.composed(value, gradient, moments, factors)
         };
         self.moments.insert(name.into(), moments);
         value.reshape(shape)
@@ -235,51 +334,92 @@ impl MapParameter for Step<'_> {
 }
 
 impl Step<'_> {
-    fn factors(&self, scale: Scale) -> Factors {
-        let AdamWConfig { beta1, beta2, .. } = self.config;
-        let t = self.steps as f64;
+    /// A parameter's rate, and what is taken off it as a part of itself.
+    fn rates(&self, scale: Scale) -> (f64, f64) {
         let rate = self.rate * scale.rate;
         let decay = match self.config.decay_scale {
             DecayScale::LearningRate => rate * self.config.weight_decay,
             DecayScale::None => self.config.weight_decay,
         };
+        (rate, decay * scale.decay)
+    }
+
+    fn factors(&self, scale: Scale) -> Factors {
+        let OptimizerConfig { beta1, beta2, .. } = self.config;
+        let t = self.steps as f64;
+        let (rate, decay) = self.rates(scale);
         Factors {
-            alpha: rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)),
-            decay: decay * scale.decay,
+            alpha: match self.config.rule {
+                Rule::Lion => rate,
+                _ => rate * (1.0 - beta2.powf(t)).sqrt() / (1.0 - beta1.powf(t)),
+            },
+            decay,
         }
     }
 
-    /// In one pass over memory, in place. A gradient that is not formed is made on the way, each part where
-    /// it is used.
+    /// In one pass over memory, in place, in which the gradient's squares are summed, too. A gradient that
+    /// is not formed is made on the way, each part where it is used.
     fn fused(
-        &self,
+        &mut self,
         value: Tensor<1>,
         gradient: Gradient,
         moments: Moments,
         factors: Factors,
     ) -> (Tensor<1>, Moments) {
-        let constants = kernel::AdamW {
-            first: (1.0 - self.config.beta1) as f32,
-            second: (1.0 - self.config.beta2) as f32,
-            alpha: factors.alpha as f32,
-            epsilon: self.config.epsilon as f32,
-            keep: (1.0 - factors.decay) as f32,
-            clip: self.clip.unwrap_or(1.0) as f32,
-        };
         // These tensors have no other owner, so that none of them is copied.
         let values = |tensor: Tensor<1>| Array::of(tensor).values;
         let (mut w, g) = (values(value), gradient.parts());
-        let (mut m, mut v) = (values(moments.first), values(moments.second));
+        let mut m = values(moments.first);
         let length = g.length();
-        w.par_chunks_mut(length)
-            .zip(m.par_chunks_mut(length).zip(v.par_chunks_mut(length)))
-            .enumerate()
-            .for_each(|(number, (w, (m, v)))| {
-                g.part(number, |g| kernel::step(&constants, w, g, m, v));
-            });
+        let [first, second] =
+            [self.config.beta1, self.config.beta2].map(|beta| (1.0 - beta) as f32);
+        let (alpha, keep) = (factors.alpha as f32, (1.0 - factors.decay) as f32);
+        let clip = self.clip.unwrap_or(1.0) as f32;
+        let chunks = w.par_chunks_mut(length).zip(m.par_chunks_mut(length));
+        let squares: Vec<f64>;
+        let second = match moments.second.map(values) {
+            Some(mut v) => {
+                let constants = adamw::AdamW {
+                    first,
+                    second,
+                    alpha,
+                    epsilon: self.config.epsilon as f32,
+                    keep,
+                    clip,
+                };
+                let chunks = chunks.zip(v.par_chunks_mut(length)).enumerate();
+                let step =
+                    |(number, ((w, m), v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
+                        g.part(number, |g| {
+                            adamw::step(&constants, w, g, m, v);
+                            squares_of(g)
+                        })
+                    };
+                squares = chunks.map(step).collect();
+                Some(v)
+            }
+            None => {
+                let constants = lion::Lion {
+                    first,
+                    second,
+                    rate: alpha,
+                    keep,
+                    clip,
+                };
+                let step = |(number, (w, m)): (usize, (&mut [f32], &mut [f32]))| {
+                    g.part(number, |g| {
+                        lion::step(&constants, w, g, m);
+                        squares_of(g)
+                    })
+                };
+                squares = chunks.enumerate().map(step).collect();
+                None
+            }
+        };
+        self.squares.add_parts(squares);
         let length = [w.len()];
         let tensor = |values| Tensor::from_data(TensorData::new(values, length), &Device::flex());
-        let (first, second) = (tensor(m), tensor(v));
+        let (first, second) = (tensor(m), second.map(tensor));
         (tensor(w), Moments { first, second })
     }
 
@@ -298,11 +438,24 @@ impl Step<'_> {
             value = value * (1.0 - factors.decay);
         }
         let Moments { first, second } = moments;
-        let first = first.clone() + (gradient.clone() - first) * (1.0 - self.config.beta1);
+        let towards = gradient.clone() - first.clone();
+        let nearer = first.clone() + towards.clone() * (1.0 - self.config.beta1);
+        let Some(second) = second else {
+            let first = first + towards * (1.0 - self.config.beta2);
+            let second = None;
+            return (
+                value - nearer.sign() * factors.alpha,
+                Moments { first, second },
+            );
+        };
         let square = gradient.clone() * gradient;
         let second = second.clone() + (square - second) * (1.0 - self.config.beta2);
-        let delta = first.clone() * factors.alpha / (second.clone().sqrt() + self.config.epsilon);
-        (value - delta, Moments { first, second })
+        let delta = nearer.clone() * factors.alpha / (second.clone().sqrt() + self.config.epsilon);
+        let moments = Moments {
+            first: nearer,
+            second: Some(second),
+        };
+        (value - delta, moments)
     }
 }
 
@@ -311,7 +464,9 @@ mod tests {
     use super::*;
     use crate::train::gradients::Gradients;
 
-    const CONFIG: AdamWConfig = AdamWConfig {
+    const CONFIG: OptimizerConfig = OptimizerConfig {
+        rule: Rule::Adamw,
+        momentum: 0.95,
         beta1: 0.9,
         beta2: 0.999,
         epsilon: 1e-7,
@@ -341,14 +496,13 @@ mod tests {
     fn step<'a>(
         scales: &'a Scales,
         moments: &'a mut BTreeMap<String, Moments>,
-        decay_scale: DecayScale,
+        config: OptimizerConfig,
     ) -> Step<'a> {
         Step {
-            config: AdamWConfig {
-                decay_scale,
-                ..CONFIG
-            },
+            config,
             gradients: checked(&[]),
+            squares: Squares::default(),
+            directions: BTreeMap::new(),
             clip: Some(0.3),
             steps: 1,
             rate: 1e-3,
@@ -369,7 +523,11 @@ mod tests {
             (DecayScale::LearningRate, 3e-3 * 0.1 * 0.5),
             (DecayScale::None, 0.1 * 0.5),
         ] {
-            let factors = step(&scales, &mut moments, decay_scale).factors(scale);
+            let config = OptimizerConfig {
+                decay_scale,
+                ..CONFIG
+            };
+            let factors = step(&scales, &mut moments, config).factors(scale);
             assert!((factors.alpha - 3e-3 * 0.001f64.sqrt() / 0.1).abs() < 1e-12);
             assert!((factors.decay - decay).abs() < 1e-15);
         }
@@ -381,20 +539,27 @@ mod tests {
             let values: Vec<f32> = (0..count).map(|i| (i as f32 * speed).sin()).collect();
             Tensor::<1>::from_data(TensorData::new(values, [count as usize]), &Device::flex())
         };
-        let (scales, mut moments) = (Scales::new(), BTreeMap::new());
-        let step = step(&scales, &mut moments, DecayScale::LearningRate);
-        for decay in [1e-2, 0.0] {
-            let factors = Factors { alpha: 1e-3, decay };
-            let moments = || Moments {
-                first: wave(1000, 0.7),
-                second: wave(1000, 1.1) * wave(1000, 1.1),
-            };
-            let (fused, a) =
-                step.fused(wave(1000, 0.3), wave(1000, 1.9).into(), moments(), factors);
-            let (composed, b) = step.composed(wave(1000, 0.3), wave(1000, 1.9), moments(), factors);
-            for (a, b) in [(fused, composed), (a.first, b.first), (a.second, b.second)] {
-                let most: f32 = (a - b).abs().max().into_scalar();
-                assert!(most < 1e-6, "{most}"); // some units in the last place of 1
+        for rule in [Rule::Adamw, Rule::Lion] {
+            let (scales, mut moments) = (Scales::new(), BTreeMap::new());
+            let mut step = step(&scales, &mut moments, OptimizerConfig { rule, ..CONFIG });
+            for decay in [1e-2, 0.0] {
+                let factors = Factors { alpha: 1e-3, decay };
+                let squares = || wave(1000, 1.1) * wave(1000, 1.1);
+                let moments = || Moments {
+                    first: wave(1000, 0.7),
+                    second: (rule == Rule::Adamw).then(squares),
+                };
+                let (fused, a) =
+                    step.fused(wave(1000, 0.3), wave(1000, 1.9).into(), moments(), factors);
+                let (composed, b) =
+                    step.composed(wave(1000, 0.3), wave(1000, 1.9), moments(), factors);
+                let mut pairs = vec![(fused, composed), (a.first, b.first)];
+                assert_eq!(a.second.is_some(), rule == Rule::Adamw);
+                pairs.extend(a.second.zip(b.second));
+                for (a, b) in pairs {
+                    let most: f32 = (a - b).abs().max().into_scalar();
+                    assert!(most < 1e-6, "{most}"); // some units in the last place of 1
+                }
             }
         }
     }

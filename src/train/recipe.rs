@@ -16,7 +16,7 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
-use super::optimizer::{AdamWConfig, DecayOn, DecayScale};
+use super::optimizer::{DecayOn, DecayScale, OptimizerConfig, Rule};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::{Augmentation, EpochAugmentation};
 use crate::data::pictures::Fit;
@@ -30,7 +30,7 @@ use crate::settings;
 use crate::strict;
 
 /// The built-in recipes: name and text.
-pub const BUILT_IN: [(&str, &str); 4] = [
+pub const BUILT_IN: [(&str, &str); 6] = [
     ("quickstart", include_str!("../../recipes/quickstart.toml")),
     ("keras-2022", include_str!("../../recipes/keras-2022.toml")),
     (
@@ -38,6 +38,8 @@ pub const BUILT_IN: [(&str, &str); 4] = [
         include_str!("../../recipes/keras-2022-cosine.toml"),
     ),
     ("keras-3", include_str!("../../recipes/keras-3.toml")),
+    ("paper", include_str!("../../recipes/paper.toml")),
+    ("paper-100", include_str!("../../recipes/paper-100.toml")),
 ];
 
 /// Which images, and what is held out of them.
@@ -122,13 +124,17 @@ pub struct TrainRecipe {
     pub restarts: u64,
     /// Length of the schedule as a multiple of the training: with more than 1 it ends early.
     pub schedule_length: f64,
-    /// AdamW's β₁.
+    /// What steps the weights.
+    pub optimizer: Rule,
+    /// Muon's β.
+    pub momentum: f64,
+    /// β₁ of AdamW and Lion.
     pub beta1: f64,
-    /// AdamW's β₂.
+    /// β₂ of AdamW and Lion; 0.99 is usual for Lion.
     pub beta2: f64,
     /// AdamW's ε.
     pub epsilon: f64,
-    /// AdamW's λ.
+    /// λ.
     pub weight_decay: f64,
     /// What λ is multiplied by.
     pub decay_scale: DecayScale,
@@ -167,6 +173,8 @@ impl Default for TrainRecipe {
             final_rate: 0.0,
             restarts: 0,
             schedule_length: 1.0,
+            optimizer: Rule::Adamw,
+            momentum: 0.95,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-7,
@@ -517,6 +525,7 @@ impl Recipe {
     fn check_shares(&self) -> Result<()> {
         let train = &self.train;
         for (field, value) in [
+            ("train.momentum", train.momentum),
             ("train.beta1", train.beta1),
             ("train.beta2", train.beta2),
             ("train.label_smoothing", train.label_smoothing),
@@ -630,9 +639,11 @@ impl Recipe {
     }
 
     /// The optimizer's constants.
-    pub fn adamw(&self) -> AdamWConfig {
+    pub fn optimizer(&self) -> OptimizerConfig {
         let train = &self.train;
-        AdamWConfig {
+        OptimizerConfig {
+            rule: train.optimizer,
+            momentum: train.momentum,
             beta1: train.beta1,
             beta2: train.beta2,
             epsilon: train.epsilon,
@@ -700,7 +711,7 @@ mod tests {
     use serde::forward_to_deserialize_any;
 
     use super::*;
-    use crate::models::{Architecture, Pool, VitConfig};
+    use crate::models::{Architecture, InitialWeights, Pool, Temperature, VitConfig};
 
     fn load(name: &str, settings: &[&str]) -> Result<Recipe> {
         let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
@@ -788,6 +799,27 @@ mod tests {
                     head: vec![128],
                     dropout: 0.0,
                     head_dropout: 0.4,
+                    ..VitConfig::default()
+                },
+                // Held to the paper's code by parameters and multiplications in `models`.
+                "paper" | "paper-100" => VitConfig {
+                    image_size: 32,
+                    patch_size: 4,
+                    dim: 192,
+                    depth: 9,
+                    heads: 12,
+                    key_dim: 16,
+                    mlp_width: 384,
+                    mlp_second_gelu: false,
+                    qkv_bias: false,
+                    temperature: Temperature::Head,
+                    pool: Pool::Class,
+                    head: vec![],
+                    dropout: 0.0,
+                    head_dropout: 0.0,
+                    stochastic_depth: 0.1,
+                    initial: InitialWeights::Paper,
+                    layer_norm_epsilon: 1e-5,
                     ..VitConfig::default()
                 },
                 _ => VitConfig::default(),

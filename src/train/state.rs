@@ -9,7 +9,7 @@ use super::gradients::{Checked, parameters};
 use super::groups;
 use super::history::Epoch;
 use super::metrics::Sums;
-use super::optimizer::AdamW;
+use super::optimizer::Optimizer;
 use super::recipe::Recipe;
 use crate::error::Result;
 use crate::models::Model;
@@ -21,7 +21,7 @@ pub struct TrainState {
     /// by consuming it.
     model: Option<Model>,
     /// The moments.
-    pub optimizer: AdamW,
+    pub optimizer: Optimizer,
     /// The averaged weights.
     pub average: Option<Average>,
     /// Where the run stands.
@@ -40,6 +40,9 @@ pub struct Counters {
     pub epoch_steps: u64,
     /// What the epoch under way has summed up.
     pub sums: Sums,
+    /// Sum of the gradients' norms over the steps of the epoch under way.
+    #[serde(default)]
+    pub norms: f64,
     /// Seconds spent on the epoch under way.
     pub epoch_seconds: f64,
     /// Seconds spent on the whole run.
@@ -66,7 +69,8 @@ impl Counters {
     pub fn end_epoch(&mut self, row: Epoch) {
         self.history.push(row);
         self.epochs += 1;
-        (self.epoch_steps, self.sums, self.epoch_seconds) = (0, Sums::default(), 0.0);
+        (self.epoch_steps, self.sums) = (0, Sums::default());
+        (self.norms, self.epoch_seconds) = (0.0, 0.0);
     }
 }
 
@@ -95,7 +99,7 @@ impl TrainState {
     /// The state of these parts.
     pub fn of(
         model: Model,
-        optimizer: AdamW,
+        optimizer: Optimizer,
         average: Option<Average>,
         counters: Counters,
     ) -> Self {
@@ -121,21 +125,23 @@ impl TrainState {
         }
     }
 
-    /// One step of the optimizer, and of the average.
-    pub fn update(&mut self, gradients: Checked, rate: f64) {
+    /// One step of the optimizer, and of the average, after which this part of the run is done. Returns
+    /// the gradients' norm.
+    pub fn update(&mut self, gradients: Checked, rate: f64, done: f64) -> f64 {
         // No other owner: the weights are changed where they lie.
         let model = self.model.take();
         let model = model.expect("only `update` takes the model out, and it puts it back");
-        let mut model = self.optimizer.step(model, gradients, rate);
+        let (mut model, norm) = self.optimizer.step(model, gradients, rate);
         if let Some(average) = &mut self.average {
-            model = average.update(model, self.counters.step);
+            model = average.update(model, self.counters.step, done);
         }
         self.model = Some(model);
+        norm
     }
 }
 
 /// The recipe's optimizer for a model, before the first step.
-pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<AdamW> {
+pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<Optimizer> {
     let train = &recipe.train;
     let own = parameters(model)?;
     let scales = if train.groups.is_empty() {
@@ -144,5 +150,5 @@ pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<AdamW> {
         let known = groups::known(&recipe.model)?;
         groups::resolve(&train.groups, train.decay_on, &own, &known)?
     };
-    Ok(AdamW::new(recipe.adamw(), scales))
+    Ok(Optimizer::new(recipe.optimizer(), scales))
 }

@@ -15,6 +15,8 @@ pub struct StepConfig<'a> {
     pub workers: &'a Workers,
     /// The learning rates.
     pub schedule: Schedule,
+    /// Steps of the whole run.
+    pub steps: u64,
     /// Rows, columns and channels of the images.
     pub shape: [usize; 3],
     /// Label smoothing ε.
@@ -30,6 +32,8 @@ pub struct StepOutcome {
     pub loss: f64,
     /// Its learning rate.
     pub rate: f64,
+    /// Norm of all gradients together, before they were clipped.
+    pub gradient_norm: f64,
     /// The epoch's means so far, this batch included.
     pub means: Metrics,
     /// How long it took.
@@ -56,8 +60,10 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
         return Err(diverged(&state.counters));
     }
     let gradients = outcome.gradients.checked(state.optimizer.names())?;
-    how.workers.together(|| state.update(gradients, rate));
+    let done = ((step + 1) as f64 / how.steps as f64).min(1.0);
+    let gradient_norm = how.workers.together(|| state.update(gradients, rate, done));
     let counters = &mut state.counters;
+    counters.norms += gradient_norm;
     counters.step += 1;
     counters.epoch_steps += 1;
     counters
@@ -68,6 +74,7 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
     Ok(StepOutcome {
         loss: outcome.loss,
         rate,
+        gradient_norm,
         means: counters.sums.means(),
         seconds,
     })
@@ -92,7 +99,7 @@ mod tests {
     use crate::params::{Arrays, weights};
     use crate::train::device;
     use crate::train::groups::{GroupRecipe, Scale, Scales};
-    use crate::train::optimizer::AdamW;
+    use crate::train::optimizer::{Optimizer, Rule};
     use crate::train::recipe::Recipe;
     use crate::train::schedule::ScheduleKind;
     use crate::train::testing;
@@ -113,6 +120,7 @@ mod tests {
                 kind: ScheduleKind::Constant,
                 ..testing::recipe().schedule(1)
             },
+            steps: 10,
             shape: [8, 8, 3],
             smoothing: 0.1,
             seed: 1,
@@ -203,6 +211,35 @@ mod tests {
     }
 
     #[test]
+    fn each_optimizer_learns_and_gives_the_same_bits_on_any_number_of_threads() {
+        for optimizer in [Rule::Adamw, Rule::Lion, Rule::Muon] {
+            let mut recipe = testing::recipe();
+            recipe.train.optimizer = optimizer;
+            recipe.train.learning_rate = 3e-3;
+            let mut losses = vec![];
+            let runs = [1, 2, 3].map(|threads| {
+                let (mut state, batch) = begin(&recipe);
+                for _ in 0..12 {
+                    let outcome = step(&mut state, &batch, threads).unwrap();
+                    losses.push(outcome.loss);
+                    assert!(outcome.gradient_norm > 0.0);
+                }
+                let (first, second) = state.optimizer.moments();
+                let parameters = weights(state.model()).len();
+                assert_eq!(first.len(), parameters);
+                match optimizer {
+                    Rule::Adamw => assert_eq!(second.len(), parameters),
+                    Rule::Lion => assert_eq!(second.len(), 0),
+                    Rule::Muon => assert!((1..parameters).contains(&second.len())),
+                }
+                weights(state.model())
+            });
+            assert!(runs[0] == runs[1] && runs[0] == runs[2], "{optimizer:?}");
+            assert!(losses[11] < 0.9 * losses[0], "{optimizer:?}: {losses:?}");
+        }
+    }
+
+    #[test]
     fn a_step_whose_loss_is_no_number_changes_nothing() {
         let (mut state, mut batch) = begin(&testing::recipe());
         let before = weights(state.model());
@@ -233,7 +270,7 @@ mod tests {
         ] {
             let (mut state, batch) = begin(&recipe);
             let before = weights(state.model());
-            state.optimizer = AdamW::new(recipe.adamw(), scales);
+            state.optimizer = Optimizer::new(recipe.optimizer(), scales);
             let error = step(&mut state, &batch, 2).unwrap_err().to_string();
             assert!(error.starts_with(name), "{error}");
             assert!(error.contains(problem), "{error}");

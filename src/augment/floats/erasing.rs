@@ -4,13 +4,15 @@
 //! r = exp U(ln r₀, ln r₁), height h = round √(a · r), width w = round √(a / r); the first that is
 //! lower and narrower than the image is put at a uniform place. Zhong et al., arXiv 1708.04896,
 //! with the logarithmic ratio, the limits and the filling that DeiT (arXiv 2012.12877) took from
-//! timm.
+//! timm. The code of arXiv 2112.13492 draws the ratio itself evenly, tries a hundred times, and fills
+//! with the data's means, which it takes for numbers between 0 and 1, although the image is normalised
+//! by then.
 
 use serde::{Deserialize, Serialize};
 
 use crate::augment::recipe::{in_range, ordered};
 use crate::augment::{Augmentation, Boxed, Canvas, Operation, Rectangle};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::random::Stream;
 
 /// Random erasing's parameters.
@@ -23,8 +25,25 @@ pub struct Erasing {
     pub area: [f64; 2],
     /// Its least and largest ratio of height to width.
     pub ratio: [f64; 2],
+    /// How the ratio is drawn between them.
+    pub ratio_scale: Scale,
+    /// How often a rectangle is drawn until one is smaller than the image.
+    pub tries: usize,
     /// What comes in its place.
     pub fill: Fill,
+    /// With `fill = "constant"`: a normalised number for each channel, or one for all.
+    pub values: Vec<f64>,
+}
+
+/// How a ratio is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// Its logarithm evenly: as often flat as steep.
+    #[default]
+    Logarithmic,
+    /// Itself evenly: more often steep.
+    Linear,
 }
 
 /// What an erased rectangle is filled with.
@@ -38,6 +57,8 @@ pub enum Fill {
     Colour,
     /// The training images' mean, which is 0 after normalisation.
     Mean,
+    /// Given numbers.
+    Constant,
 }
 
 impl Default for Erasing {
@@ -46,7 +67,10 @@ impl Default for Erasing {
             probability: 0.25,
             area: [0.02, 1.0 / 3.0],
             ratio: [0.3, 1.0 / 0.3],
+            ratio_scale: Scale::Logarithmic,
+            tries: 10,
             fill: Fill::Noise,
+            values: vec![],
         }
     }
 }
@@ -79,6 +103,10 @@ impl Operation<Canvas<f32>> for Erasing {
                 });
             }
             Fill::Mean => fill(image.image_mut(), shape, rectangle, |_| 0.0),
+            Fill::Constant => {
+                let value = |channel: usize| self.values[channel % self.values.len()] as f32;
+                fill(image.image_mut(), shape, rectangle, value);
+            }
         }
     }
 
@@ -101,19 +129,57 @@ impl Operation<Canvas<f32>> for Erasing {
             self.ratio,
             1e6,
             "give the least and the largest height / width, more than 0: [0.3, 3.3] is usual",
-        )
+        )?;
+        in_range(
+            "erasing.tries",
+            self.tries as f64,
+            (1..=10_000).contains(&self.tries),
+            "choose 1 to 10000; 10 is usual",
+        )?;
+        if (self.fill == Fill::Constant) == self.values.is_empty() {
+            let (problem, remedy) = match self.fill {
+                Fill::Constant => ("there are none", "give a number for each channel"),
+                _ => (
+                    "they fill nothing",
+                    "set augment.erasing.fill=constant, or leave them out",
+                ),
+            };
+            return Err(Error::recipe("augment.erasing.values", problem, remedy));
+        }
+        if let Some(value) = self.values.iter().find(|value| !value.is_finite()) {
+            let remedy = "give a number for each channel";
+            return in_range("erasing.values", *value, false, remedy);
+        }
+        Ok(())
+    }
+
+    fn check_images(&self, [_, _, channels]: [usize; 3]) -> Result<()> {
+        let count = self.values.len();
+        if count <= 1 || count == channels {
+            return Ok(());
+        }
+        Err(Error::recipe(
+            "augment.erasing.values",
+            format!("there are {count}, and the images have {channels} channels"),
+            "give one for each channel, or one for all",
+        ))
     }
 }
 
 impl Erasing {
-    /// Which rectangle is erased; none where ten were too large.
+    /// Which rectangle is erased; none where all that were tried were too large.
     fn rectangle(&self, [height, width, _]: [usize; 3], stream: &mut Stream) -> Option<Rectangle> {
         let [least, most] = self.area;
-        let [flattest, steepest] = self.ratio.map(f64::ln);
+        let linear = self.ratio_scale == Scale::Linear;
+        let [flattest, steepest] = match linear {
+            true => self.ratio,
+            false => self.ratio.map(f64::ln),
+        };
         let mut within = |low: f64, high: f64| low + (high - low) * f64::from(stream.unit());
-        let (h, w) = (0..10).find_map(|_| {
+        let (h, w) = (0..self.tries).find_map(|_| {
             let area = within(least, most) * (height * width) as f64;
-            let ratio = within(flattest, steepest).exp();
+            let ratio = within(flattest, steepest);
+            let ratio = if linear { ratio } else { ratio.exp() };
             let h = (area * ratio).sqrt().round() as usize;
             let w = (area / ratio).sqrt().round() as usize;
             (h < height && w < width).then_some((h, w))
@@ -214,6 +280,61 @@ mod tests {
     }
 
     #[test]
+    fn the_papers_rectangles_are_steeper_and_more_of_them_fit() {
+        let mut erasing = Erasing {
+            area: [0.02, 0.4],
+            ratio_scale: Scale::Linear,
+            tries: 100,
+            ..Erasing::default()
+        };
+        let rectangles: Vec<Rectangle> = (0..4000)
+            .map(|sample| erasing.rectangle([32, 32, 3], &mut stream(sample)).unwrap())
+            .collect();
+        let steep = rectangles.iter().filter(|r| r.height > r.width).count();
+        // Of U(0.3, 3.33) 77 % are above 1; rounding and what does not fit take some.
+        assert!((2800..3200).contains(&steep), "{steep}");
+        erasing.ratio_scale = Scale::Logarithmic;
+        let flat = (0..4000).filter(|&sample| {
+            let r = erasing.rectangle([32, 32, 3], &mut stream(sample)).unwrap();
+            r.height < r.width
+        });
+        let flat = flat.count();
+        assert!((1600..2200).contains(&flat), "{flat}");
+        // One try may fail where a hundred do not.
+        erasing.tries = 1;
+        let failed = |sample| erasing.rectangle([32, 32, 3], &mut stream(sample)).is_none();
+        assert!((0..4000).any(failed));
+    }
+
+    #[test]
+    fn values_that_fill_nothing_or_are_missing_are_refused() {
+        let with = |fill, values: &[f64]| Erasing {
+            fill,
+            values: values.to_vec(),
+            ..Erasing::default()
+        };
+        for (erasing, part) in [
+            (with(Fill::Constant, &[]), "there are none"),
+            (with(Fill::Noise, &[0.5]), "they fill nothing"),
+            (with(Fill::Constant, &[f64::NAN]), "out of range"),
+            (
+                Erasing {
+                    tries: 0,
+                    ..Erasing::default()
+                },
+                "erasing.tries: 0",
+            ),
+        ] {
+            let error = erasing.check().unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let three = with(Fill::Constant, &[0.1, 0.2, 0.3]);
+        three.check().unwrap();
+        three.check_images([8, 8, 3]).unwrap();
+        assert!(three.check_images([8, 8, 1]).is_err());
+    }
+
+    #[test]
     fn as_many_images_lose_a_rectangle_as_the_probability_says() {
         let count = |probability| {
             let erasing = Erasing {
@@ -259,6 +380,12 @@ mod tests {
             let mean = of(&with(Fill::Mean), sample, 0);
             assert_eq!(mean.len(), noise.len());
             assert!(mean.iter().all(|v| *v == 0.0));
+            let constant = Erasing {
+                values: vec![0.25, 0.5, 0.75],
+                ..with(Fill::Constant)
+            };
+            let constant = of(&constant, sample, 1);
+            assert_eq!(constant, vec![0.5; noise.len()]);
         }
         // Variance 1, within five deviations: √(2 / n).
         let variance = squares / count as f64;
