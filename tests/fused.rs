@@ -17,7 +17,7 @@ use smallvit::nn::Context;
 use smallvit::params::{self, Array, MapParameter};
 use smallvit::random::{Purpose, Stream};
 use smallvit::train::gradients::Gradients;
-use smallvit::train::metrics::cross_entropy;
+use smallvit::train::metrics::{LossConfig, cross_entropy};
 use smallvit::train::workers::Workers;
 use smallvit_kernels::matrix::Precision;
 
@@ -93,7 +93,14 @@ fn compare(
 
     let workers = Workers::new(2, micro_batch, Device::flex()).unwrap();
     let fused = workers
-        .train(&model, &batch, [size, size, channels], 0.1, seed, 3)
+        .train(
+            &model,
+            &batch,
+            [size, size, channels],
+            &LossConfig::smoothed(0.1),
+            seed,
+            3,
+        )
         .unwrap();
 
     let tracked = params::map(model.clone(), &mut Track);
@@ -101,7 +108,7 @@ fn compare(
     let input = Tensor::<4>::from_data(data, &Device::flex()).autodiff();
     let mut context = Context::training(seed, 3, 0).composed();
     let logits = tracked.forward(input, &mut context);
-    let loss = cross_entropy(logits.clone(), &batch.targets, 0.1);
+    let loss = cross_entropy(logits.clone(), &batch.targets, &LossConfig::smoothed(0.1));
     let expected_loss = Array::of(loss.clone()).values;
     let expected = Gradients::of(&tracked, loss.backward()).unwrap();
 
@@ -265,7 +272,14 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
             let workers = Workers::new(threads, 4, Device::flex()).unwrap();
             let workers = workers.in_precision(precision).unwrap();
             let outcome = workers
-                .train(&model, &batch, [image_size, image_size, 3], 0.1, 7, 3)
+                .train(
+                    &model,
+                    &batch,
+                    [image_size, image_size, 3],
+                    &LossConfig::smoothed(0.1),
+                    7,
+                    3,
+                )
                 .unwrap();
             let gradients: Vec<_> = outcome
                 .gradients

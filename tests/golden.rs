@@ -16,7 +16,7 @@ use smallvit::nn::Context;
 use smallvit::params::{self, Array, Arrays, keras, pytorch};
 use smallvit::train::gradients::parameters;
 use smallvit::train::groups;
-use smallvit::train::metrics::{Sums, cross_entropy};
+use smallvit::train::metrics::{LossConfig, Sums, cross_entropy};
 use smallvit::train::optimizer::{DecayOn, DecayScale, Optimizer, OptimizerConfig, Rule};
 use smallvit::train::schedule::{Schedule, ScheduleKind};
 use smallvit::train::workers::Workers;
@@ -264,12 +264,26 @@ fn model_equals_keras(name: &str, shifted: bool) {
     for step in 0..3 {
         // In parts and on two threads, as a run does it.
         let outcome = workers
-            .train(&model, &batch, [size, size, 3], 0.0, 0, step)
+            .train(
+                &model,
+                &batch,
+                [size, size, 3],
+                &LossConfig::default(),
+                0,
+                step,
+            )
             .unwrap();
         let expected = fixture.get(&format!("loss.step{step}"));
         assert_close("loss", &[outcome.loss as f32], expected, 1e-5);
         if step == 0 {
-            let again = workers.train(&model, &batch, [size, size, 3], 0.0, 0, step);
+            let again = workers.train(
+                &model,
+                &batch,
+                [size, size, 3],
+                &LossConfig::default(),
+                0,
+                step,
+            );
             let found = again.unwrap().gradients.formed();
             // Gradients come flat.
             let weights = params::weights(&model);
@@ -417,7 +431,9 @@ fn model_equals_the_papers(name: &str, spt: bool) {
     };
     let composed = Workers::new(1, 2, device).unwrap().composed();
     for (how, workers) in [("kernels", workers), ("composed", composed)] {
-        let outcome = workers.train(&model, &batch, shape, 0.0, 0, 0).unwrap();
+        let outcome = workers
+            .train(&model, &batch, shape, &LossConfig::default(), 0, 0)
+            .unwrap();
         let loss = fixture.get("loss");
         assert_close(how, &[outcome.loss as f32], loss, tight);
         let mut gradients: BTreeMap<_, _> = outcome.gradients.formed().collect();
@@ -565,7 +581,7 @@ fn loss_and_accuracies_equal_keras() {
     let logits = fixture.get("metrics.logits");
     let tensor = Tensor::from_data(TensorData::new(logits.to_vec(), [8, 10]), &Device::flex());
     let targets = fixture.labels.clone().into();
-    let loss: f32 = cross_entropy(tensor, &targets, 0.0).into_scalar();
+    let loss: f32 = cross_entropy(tensor, &targets, &LossConfig::default()).into_scalar();
     assert_close("loss", &[loss], fixture.get("metrics.loss"), 1e-6);
     let mut sums = Sums::default();
     sums.add(f64::from(loss), logits, &fixture.labels);

@@ -56,7 +56,11 @@ mod tests {
         for (i, [w0, m0, g0]) in before.into_iter().enumerate() {
             let g = 0.5 * g0;
             let direction = 0.9 * m0 + 0.1 * g;
-            let sign = if direction == 0.0 { 0.0 } else { direction.signum() };
+            let sign = if direction == 0.0 {
+                0.0
+            } else {
+                direction.signum()
+            };
             for (found, expected) in [
                 (w[i], 0.999 * w0 - 1e-3 * sign),
                 (m[i], 0.99 * m0 + 0.01 * g),

@@ -4,6 +4,7 @@
 //! order, whatever the number of workers, and each has one, in the making or waiting. A dropped
 //! [`Loader`] ends its workers.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -52,12 +53,49 @@ impl Sampler {
         }
     }
 
+    /// As [`shuffled`](Self::shuffled), with as many samples of each class as of the others: of a class
+    /// of many, others in each epoch; of a class of few, each several times, as copies that are augmented by
+    /// draws of their own. `labels` are of the whole split.
+    pub fn balanced(
+        samples: &[u32],
+        labels: &[u32],
+        batch: usize,
+        seed: u64,
+        epoch: u64,
+        skip: usize,
+    ) -> Self {
+        let mut of_classes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for &sample in samples {
+            let class = labels[sample as usize];
+            of_classes.entry(class).or_default().push(sample);
+        }
+        let classes = of_classes.len();
+        let mut order = vec![];
+        for (number, (class, mut own)) in of_classes.into_iter().enumerate() {
+            Stream::new(seed, Purpose::Shuffle, epoch, 1 + u64::from(class)).shuffle(&mut own);
+            // What does not divide evenly goes to other classes from epoch to epoch.
+            let turn = (number as u64 + epoch) % classes as u64;
+            let share = samples.len() / classes;
+            let count = share + usize::from((turn as usize) < samples.len() % classes);
+            order.extend((0..count).map(|place| Instance {
+                sample: own[place % own.len()],
+                repeat: (place / own.len()) as u32,
+            }));
+        }
+        Stream::new(seed, Purpose::Shuffle, epoch, 0).shuffle(&mut order);
+        Self { order, batch, skip }
+    }
+
     /// Each sample so many times one after another, of which as many in all as there were: so an epoch sees
     /// fewer samples, in several augmentations each (Hoffer and others, arXiv 1901.09335).
     pub fn repeated(mut self, times: usize) -> Self {
         let each = |instance: &Instance| {
-            let sample = instance.sample;
-            (0..times as u32).map(move |repeat| Instance { sample, repeat })
+            let Instance { sample, repeat } = *instance;
+            let copy = move |copy| Instance {
+                sample,
+                repeat: repeat * times as u32 + copy,
+            };
+            (0..times as u32).map(copy)
         };
         self.order = self
             .order
@@ -325,5 +363,48 @@ mod tests {
         let mut loader = start(|s| Sampler::in_order(s, 5), None, 3);
         loader.next();
         drop(loader); // joins: a worker that went on sending would hang here
+    }
+
+    #[test]
+    fn a_balanced_epoch_has_as_many_of_each_class() {
+        // Class 0 has 20 samples, class 1 two, class 3 one.
+        let labels: Vec<u32> = (0..23)
+            .map(|i| [0, 1, 3][(i / 20 + i / 22) as usize])
+            .collect();
+        let samples: Vec<u32> = (0..23).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for epoch in 0..6 {
+            let sampler = Sampler::balanced(&samples, &labels, 4, 7, epoch, 1);
+            assert_eq!(
+                (sampler.batch, sampler.skip, sampler.order.len()),
+                (4, 1, 23)
+            );
+            let of = |class: u32| -> Vec<u32> {
+                let samples = sampler.order.iter().map(|instance| instance.sample);
+                samples
+                    .filter(|&sample| labels[sample as usize] == class)
+                    .collect()
+            };
+            let counts = [0, 1, 3].map(|class| of(class).len());
+            assert!(
+                counts.iter().all(|count| [7, 8].contains(count)),
+                "{counts:?}"
+            );
+            let distinct: std::collections::BTreeSet<_> =
+                sampler.order.iter().map(|i| (i.sample, i.repeat)).collect();
+            assert_eq!(distinct.len(), 23, "copies are told apart");
+            seen.extend(of(0));
+            let again = Sampler::balanced(&samples, &labels, 4, 7, epoch, 1);
+            assert_eq!(again.order, sampler.order);
+        }
+        assert_eq!(
+            seen.len(),
+            20,
+            "another part of a large class in each epoch"
+        );
+        let doubled = Sampler::balanced(&samples, &labels, 4, 7, 0, 0).repeated(2);
+        let distinct: std::collections::BTreeSet<_> =
+            doubled.order.iter().map(|i| (i.sample, i.repeat)).collect();
+        assert_eq!(distinct.len(), 23);
     }
 }

@@ -14,7 +14,7 @@ use smallvit::params::Array;
 use smallvit::random::{Purpose, Stream};
 use smallvit::train::clock::median;
 use smallvit::train::gradients::Gradients;
-use smallvit::train::metrics::cross_entropy;
+use smallvit::train::metrics::{LossConfig, cross_entropy};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::schedule::{Schedule, ScheduleKind};
@@ -298,7 +298,7 @@ impl Bench<'_> {
             },
             steps: 1000,
             shape: self.shape(),
-            smoothing: train.label_smoothing,
+            loss: LossConfig::smoothed(train.label_smoothing),
             seed: train.seed,
         };
         let samples = &self.data.train.samples;
@@ -393,7 +393,7 @@ impl Bench<'_> {
         });
         let classifier = self.differentiate(&model, &|model, context, first, count| {
             let logits = model.classify(tokens(encoded, count), context);
-            cross_entropy(logits, &targets.slice(first, count), 0.0)
+            cross_entropy(logits, &targets.slice(first, count), &LossConfig::default())
         });
         Ok(vec![
             ("augmentation, beside it", self.augmentation()),

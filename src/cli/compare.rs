@@ -41,7 +41,7 @@ pub struct Arguments {
     #[command(flatten)]
     run: RunOptions,
     /// Which models.
-    #[arg(long, value_delimiter = ',', default_value = "vit,sl-vit", help = format!("Which: {}", ModelName::list()), value_parser = hints::value::<ModelName>)]
+    #[arg(long, value_delimiter = ',', help = format!("Which: {} [default: the recipe's without and with both ideas, as vit,sl-vit]", ModelName::list()), value_parser = hints::value::<ModelName>)]
     models: Vec<ModelName>,
     /// Train each model with so many seeds, from the recipe's on, and say whether the difference is more
     /// than chance.
@@ -126,8 +126,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         seeds,
         resume,
     } = arguments;
-    let asked = Compared::new(models, seeds);
-    asked.check("--models", "--seeds")?;
+    if !models.is_empty() {
+        Compared::new(models.clone(), seeds).check("--models", "--seeds")?;
+    }
     let (folder, recipe, compared) = match resume {
         Some(folder) => {
             let folder = RunFolder(folder);
@@ -136,11 +137,25 @@ pub fn run(arguments: Arguments) -> Result<()> {
             recipe.precision.resume(&mut run)?;
             (Some(folder), run, compared)
         }
-        None => (
-            None,
-            recipe.load(data.data.as_deref(), run.quiet || run.json)?,
-            asked,
-        ),
+        None => {
+            let recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
+            let family = recipe.model.name().family;
+            let usual = [false, true].map(|idea| ModelName {
+                spt: idea,
+                lsa: idea,
+                family,
+            });
+            let asked = Compared::new(
+                if models.is_empty() {
+                    usual.to_vec()
+                } else {
+                    models
+                },
+                seeds,
+            );
+            asked.check("--models", "--seeds")?;
+            (None, recipe, asked)
+        }
     };
     // Refused before any work.
     if folder.is_none() {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
 use smallvit::data::{Dataset, Images};
+use smallvit::models::ModelName;
 use smallvit::models::file::{Contents, ModelInfo};
 use smallvit::report::picture::confusion;
 use smallvit::train::evaluate::each_image;
@@ -41,6 +42,10 @@ pub struct Arguments {
     matching: Matching,
     #[command(flatten)]
     which: Which,
+    /// Also report the accuracy of each image's answer together with that to its mirror image (the mean
+    /// of both logits); the other numbers stay without it. Takes twice as long.
+    #[arg(long)]
+    flip: bool,
     #[command(flatten)]
     device: DeviceOption,
     #[command(flatten)]
@@ -90,9 +95,15 @@ fn run_within(comparison: &Path) -> Option<PathBuf> {
     let mut seeds: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(seed).collect();
     seeds.sort();
     places.extend(seeds);
+    // The models with most of the paper in them first.
+    let names: Vec<String> = ModelName::ALL
+        .iter()
+        .rev()
+        .map(ModelName::to_string)
+        .collect();
     let mut runs = places
         .iter()
-        .flat_map(|place| ["sl-vit", "vit"].map(|name| place.join(name)));
+        .flat_map(|place| names.iter().map(|name| place.join(name)));
     runs.find(|folder| folder.is_dir())
 }
 
@@ -183,7 +194,8 @@ pub fn run(arguments: Arguments) -> Result<()> {
         &part,
         &preprocess,
         shape,
-        |logits, label| answers.add(logits, classes[label as usize]),
+        arguments.flip,
+        |logits, with_mirror, label| answers.add(logits, with_mirror, classes[label as usize]),
     )?;
     if answers.not_numbers > 0 {
         let problem = format!(
@@ -250,6 +262,8 @@ struct Answers<'a> {
     /// How many of a class's images had it among the five likeliest.
     top5: Vec<u64>,
     not_numbers: u64,
+    /// Of each image's answer together with that to its mirror image, where it is asked for.
+    mirrored: Sums,
 }
 
 impl<'a> Answers<'a> {
@@ -260,12 +274,17 @@ impl<'a> Answers<'a> {
             confused: vec![0; classes.len() * classes.len()],
             top5: vec![0; classes.len()],
             not_numbers: 0,
+            mirrored: Sums::default(),
         }
     }
 
-    /// An image's logits and its class.
-    fn add(&mut self, logits: &[f32], class: usize) {
+    /// An image's logits, perhaps those with its mirror image, and its class.
+    fn add(&mut self, logits: &[f32], with_mirror: Option<&[f32]>, class: usize) {
         let label = class as u32;
+        if let Some(logits) = with_mirror {
+            self.mirrored
+                .add(image_loss(logits, class), logits, &[label]);
+        }
         self.sums.add(image_loss(logits, class), logits, &[label]);
         let classes = self.classes.len();
         match (0..classes).find(|&class| rank(logits, class) == Some(0)) {
@@ -318,12 +337,20 @@ impl<'a> Answers<'a> {
             })
         };
         let classes: Vec<_> = self.classes.iter().enumerate().map(of_class).collect();
-        json!({
+        let mut json = json!({
             "images": images, "loss": means.loss,
             "top1": means.top1, "top1_standard_error": standard_error(means.top1, images),
             "top5": top5, "top5_standard_error": top5.map(|top5| standard_error(top5, images)),
             "classes": classes, "confusion": self.confused,
-        })
+        });
+        if self.mirrored.images > 0 {
+            let means = self.mirrored.means();
+            json["with_mirror"] = json!({
+                "loss": means.loss, "top1": means.top1,
+                "top5": self.tells_top5().then_some(means.top5),
+            });
+        }
+        json
     }
 
     fn print(&self, model: impl Display, set: &str) {
@@ -345,18 +372,31 @@ impl<'a> Answers<'a> {
             header.retain(|&heading| heading != "top-5");
         }
         output::table(&header, &rows);
-        let (means, images) = (self.sums.means(), self.sums.images);
+        let images = self.sums.images;
         let accuracy = |percent| words::accuracy(percent, standard_error(percent, images));
-        let top5 = match self.tells_top5() {
-            true => format!(", top-5 {}", accuracy(means.top5)),
-            false => String::new(),
+        let numbers = |sums: &Sums| {
+            let means = sums.means();
+            let top5 = match self.tells_top5() {
+                true => format!(", top-5 {}", accuracy(means.top5)),
+                false => String::new(),
+            };
+            format!(
+                "loss {:.4}, top-1 {}{top5}",
+                means.loss,
+                accuracy(means.top1)
+            )
         };
         output::prose(format!(
-            "\n{model} on {} of {set}: loss {:.4}, top-1 {}{top5}",
+            "\n{model} on {} of {set}: {}",
             words::counted(images, "image"),
-            means.loss,
-            accuracy(means.top1),
+            numbers(&self.sums),
         ));
+        if self.mirrored.images > 0 {
+            output::prose(format!(
+                "together with each image's mirror image: {}",
+                numbers(&self.mirrored)
+            ));
+        }
     }
 }
 
@@ -464,7 +504,7 @@ mod tests {
             ([0.0, 9.0, 0.0, 0.0, 0.0, 0.0], 1),
             ([9.0, 8.0, 7.0, 6.0, 5.0, 0.0], 5),
         ] {
-            answers.add(&logits, class);
+            answers.add(&logits, None, class);
         }
         let json = answers.json();
         assert_eq!((&json["top1"], &json["top5"]), (&50.0.into(), &75.0.into()));
@@ -484,7 +524,7 @@ mod tests {
         for key in ["loss", "top1", "top1_standard_error", "top5"] {
             assert!(json[key].is_null(), "{key}");
         }
-        answers.add(&[f32::NAN, 1.0], 1);
+        answers.add(&[f32::NAN, 1.0], None, 1);
         assert_eq!(answers.not_numbers, 1);
         assert!(answers.json()["loss"].is_null());
     }

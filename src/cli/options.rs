@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use clap::Args;
 use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
+use smallvit::models::ModelConfig;
 use smallvit::train::device;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::recipe::Recipe;
@@ -101,6 +102,16 @@ impl PrecisionOption {
 impl RecipeOptions {
     /// The recipe with its changes; `data` is `--data`.
     pub fn load(&self, data: Option<&str>, quiet: bool) -> Result<Recipe> {
+        self.load_for(data, None, quiet)
+    }
+
+    /// The same with another model in place of the recipe's own, which `--set` still changes.
+    pub fn load_for(
+        &self,
+        data: Option<&str>,
+        model: Option<&ModelConfig>,
+        quiet: bool,
+    ) -> Result<Recipe> {
         let name = match (&self.recipe, data) {
             (Some(name), _) => name,
             // The Keras example's own data with its own recipe.
@@ -118,7 +129,7 @@ impl RecipeOptions {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(set)));
         }
-        let mut recipe = self::recipe(name, &settings)?;
+        let mut recipe = self::recipe_for(name, model, &settings)?;
         recipe.data.set = absolute(&recipe.data.set)?;
         Ok(recipe)
     }
@@ -221,7 +232,12 @@ fn a_number_of_threads(text: &str) -> Result<usize, String> {
 
 /// The recipe of that name or in that file, with its settings.
 pub fn recipe(name: &str, settings: &[String]) -> Result<Recipe> {
-    Recipe::load(name, settings).map_err(|error| match &error {
+    recipe_for(name, None, settings)
+}
+
+/// The same with another model in place of its own.
+fn recipe_for(name: &str, model: Option<&ModelConfig>, settings: &[String]) -> Result<Recipe> {
+    Recipe::load_for(name, model, settings).map_err(|error| match &error {
         // It is the file as a whole that cannot be read.
         Error::Recipe { field, .. } if field == name => hints::and(
             error,

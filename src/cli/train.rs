@@ -1,17 +1,19 @@
 //! `smallvit train`: one model.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use clap::{Args, ValueEnum};
 use smallvit::models::ModelName;
+use smallvit::models::file::Contents;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
 use smallvit::train::checkpoint;
-use smallvit::train::device::check_precision;
+use smallvit::train::device::{self, check_precision};
 use smallvit::train::events::EventFile;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::history::{Epoch, HistoryFile};
+use smallvit::train::init::InitRecipe;
 use smallvit::train::plan::{self, Plan};
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
@@ -21,6 +23,7 @@ use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
+use super::evaluate::{Checkpoint, Which};
 use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
@@ -39,8 +42,13 @@ pub struct Arguments {
     /// Which model, in place of the recipe's.
     #[arg(long, help = format!("{} [default: as the recipe says]", ModelName::list()), value_parser = hints::value::<ModelName>)]
     model: Option<ModelName>,
+    /// Begin with the weights of a run (its best epoch's), or of a model's file, wherever they fit: fine-tune.
+    /// The model is then that one's, whatever the recipe says, but for what --set and --model change; with
+    /// other classes the classifier's last layer begins afresh.
+    #[arg(long, value_name = "RUN|FILE")]
+    init: Option<PathBuf>,
     /// Go on with the run in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "model", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "model", "init", "out", "dry_run"])]
     resume: Option<PathBuf>,
     /// From which checkpoint.
     #[arg(long, value_enum, default_value_t, requires = "resume")]
@@ -75,6 +83,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         data,
         run,
         model,
+        init,
         resume,
         from,
     } = arguments;
@@ -85,7 +94,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
             (Some(folder), run)
         }
         None => {
-            let mut recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
+            let quiet = run.quiet || run.json;
+            let mut recipe = match &init {
+                Some(from) => initialised(&recipe, data.data.as_deref(), from, quiet)?,
+                None => recipe.load(data.data.as_deref(), quiet)?,
+            };
             if let Some(model) = model {
                 recipe.model = recipe.model.named(model);
             }
@@ -109,6 +122,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
         None => error,
     })?;
     let prepared = dataset::prepared(dataset, &recipe)?;
+    if let (None, Some(init)) = (&folder, &recipe.train.init) {
+        // What fits is told, and refused, before any work.
+        let (_, taken) = init.begin(prepared.info.init(recipe.train.seed, &device::cpu()))?;
+        if !(run.quiet || run.json) {
+            note!("{}: {}", init.file, taken.told());
+        }
+    }
     if run.dry_run {
         let plan = run_plan(&recipe, &prepared, &run)?;
         print_plans(&[plan], &run, 1);
@@ -141,6 +161,24 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let drawn = draw_curves(&folder, &recipe, &[(result.clone(), history)]);
     drawn_again(drawn, ended, &folder, "curves.png")?;
     refuse_lost(&[result], &folder)
+}
+
+/// The recipe of a training that begins with a model's weights: with that model.
+fn initialised(
+    options: &RecipeOptions,
+    data: Option<&str>,
+    from: &Path,
+    quiet: bool,
+) -> Result<Recipe> {
+    let which = Which {
+        checkpoint: Checkpoint::Best,
+    };
+    let file = which.file(from)?;
+    let file = file.canonicalize().map_err(Error::io("find", &file))?;
+    let config = Contents::read(&file)?.info()?.config;
+    let mut recipe = options.load_for(data, Some(&config), quiet)?;
+    recipe.train.init = Some(InitRecipe::of(&file)?);
+    Ok(recipe)
 }
 
 /// Of a run that had ended before, and is shown again, a picture that is there need not be drawn: the run

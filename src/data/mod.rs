@@ -209,6 +209,22 @@ impl Dataset {
         Ok(())
     }
 
+    /// All of its images as images to train on, those of its own validation and test splits last.
+    pub fn joined(mut self) -> Self {
+        let others = [self.validation.take(), self.test.take()];
+        for other in others.into_iter().flatten() {
+            let whole = &mut self.train;
+            // Files are told only where every image has one.
+            match whole.files.is_empty() || other.files.is_empty() {
+                true => whole.files.clear(),
+                false => whole.files.extend(other.files),
+            }
+            whole.images.pixels.extend(other.images.pixels);
+            whole.labels.extend(other.labels);
+        }
+        self
+    }
+
     /// Refuses a data set of which a picture was passed over.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::evaluate::{evaluate, whole};
 use super::history::Epoch;
 use super::norms;
 use super::observer::{Observer, tell};
+use super::recipe::Balance;
 use super::state::{Counters, TrainState};
 use super::step::{StepConfig, diverged, train_step};
 use crate::augment::Preprocess;
@@ -115,16 +116,20 @@ fn batches(
 pub(super) fn loader(counters: &Counters, how: &EpochConfig) -> Result<Loader> {
     let Origin { recipe, data, .. } = how.origin;
     let epoch = recipe.augmentation(counters.epochs);
+    let samples = &data.train.samples;
+    let (batch, skip) = (recipe.train.batch, counters.epoch_steps as usize);
+    let sampler = match recipe.train.balance {
+        Balance::Sampling => {
+            let labels = &data.train.split.labels;
+            Sampler::balanced(samples, labels, batch, epoch.seed, epoch.epoch, skip)
+        }
+        Balance::None | Balance::Weights => {
+            Sampler::shuffled(samples, batch, epoch.seed, epoch.epoch, skip)
+        }
+    };
     Loader::start(
         data.train.split.clone(),
-        Sampler::shuffled(
-            &data.train.samples,
-            recipe.train.batch,
-            epoch.seed,
-            epoch.epoch,
-            counters.epoch_steps as usize,
-        )
-        .repeated(epoch.augmentation.repeats),
+        sampler.repeated(epoch.augmentation.repeats),
         how.preprocess.clone(),
         Some(epoch),
         how.threads,

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::gradients::{Parameter, parameters};
+use super::init::depths;
 use super::optimizer::DecayOn;
 use crate::error::{Error, Result};
 use crate::models::{Model, ModelConfig};
@@ -122,6 +123,20 @@ pub fn resolve(
     Ok(parameters.iter().map(scale).collect())
 }
 
+/// Multiplies each parameter's rate by this for every layer that lies behind it, so that what images meet
+/// first learns slowest and the classifier at the whole rate: for weights that have learned already
+/// (Clark and others, *ELECTRA*, arXiv 2003.10555, appendix B; Bao and others, *BEiT*, arXiv 2106.08254).
+pub fn decay_by_depth(scales: &mut Scales, factor: f64) {
+    if factor == 1.0 {
+        return;
+    }
+    let depths = depths(scales.keys().map(String::as_str));
+    let deepest = depths.values().copied().max().unwrap_or(0);
+    for (name, scale) in scales {
+        scale.rate *= factor.powi((deepest - depths[name]) as i32);
+    }
+}
+
 /// The first group that a parameter matches.
 fn group_of(groups: &[GroupRecipe], parameter: &Parameter) -> Option<usize> {
     groups
@@ -191,6 +206,23 @@ fn matches(pattern: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_decay_slows_what_lies_before_the_classifier() {
+        let names = [
+            "embedding.norm.gamma",
+            "blocks.0.mlp.norm.gamma",
+            "head.logits.bias",
+        ];
+        let scale = Scale {
+            decay: 1.0,
+            rate: 3.0,
+        };
+        let mut scales: Scales = names.map(|name| (name.to_owned(), scale)).into();
+        decay_by_depth(&mut scales, 0.5);
+        assert_eq!(names.map(|name| scales[name].rate), [0.75, 1.5, 3.0]);
+        assert!(scales.values().all(|scale| scale.decay == 1.0));
+    }
 
     fn group(pattern: &str, decay: Option<f64>, rate: f64) -> GroupRecipe {
         GroupRecipe {

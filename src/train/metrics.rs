@@ -5,16 +5,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::Targets;
 
-/// Softmax cross-entropy from logits, the mean over the batch: −Σ target · log softmax(logits).
+/// What a training step's loss makes of targets.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LossConfig {
+    /// Label smoothing ε.
+    pub smoothing: f64,
+    /// What each class's term of the loss is multiplied by; empty where all count the same.
+    pub class_weights: Vec<f32>,
+}
+
+impl LossConfig {
+    /// With this label smoothing alone.
+    pub fn smoothed(smoothing: f64) -> Self {
+        Self {
+            smoothing,
+            class_weights: vec![],
+        }
+    }
+}
+
+/// Softmax cross-entropy from logits, the mean over the batch: −Σ weight · target · log softmax(logits).
 ///
 /// With label smoothing ε the target is 1 − ε + ε / K for the image's class and ε / K for each of
 /// the others (Szegedy et al., arXiv 1512.00567, section 7). An image of two classes has
 /// λ · CE(a) + (1 − λ) · CE(b), which is the cross-entropy of the mixture of the two smoothed
 /// targets. `[image, class]` → `[1]`.
-pub fn cross_entropy(logits: Tensor<2>, targets: &Targets, smoothing: f64) -> Tensor<1> {
+pub fn cross_entropy(logits: Tensor<2>, targets: &Targets, how: &LossConfig) -> Tensor<1> {
     let [images, classes] = logits.dims();
+    let smoothing = how.smoothing;
     let mut rows = vec![(smoothing / classes as f64) as f32; images * classes];
     targets.add_to(&mut rows, classes, (1.0 - smoothing) as f32);
+    if !how.class_weights.is_empty() {
+        for row in rows.chunks_exact_mut(classes) {
+            for (target, weight) in row.iter_mut().zip(&how.class_weights) {
+                *target *= weight;
+            }
+        }
+    }
     let targets = Tensor::from_data(TensorData::new(rows, [images, classes]), &logits.device());
     let log_probabilities = activation::log_softmax(logits, 1);
     (log_probabilities * targets).sum() / -(images as f32)
@@ -124,8 +151,22 @@ mod tests {
             .map(|(&logit, target)| -target * (f64::from(logit) - log_sum))
             .sum();
         let logits = Tensor::from_data(TensorData::new(logits.to_vec(), [1, 4]), &Device::flex());
-        let loss: f32 = cross_entropy(logits, &vec![3].into(), 0.2).into_scalar();
+        let loss: f32 = cross_entropy(logits.clone(), &vec![3].into(), &LossConfig::smoothed(0.2))
+            .into_scalar();
         assert!((f64::from(loss) - expected).abs() < 1e-6);
+        // Weights multiply each class's term.
+        let how = LossConfig {
+            smoothing: 0.2,
+            class_weights: vec![2.0; 4],
+        };
+        let twice: f32 = cross_entropy(logits.clone(), &vec![3].into(), &how).into_scalar();
+        assert!((twice - 2.0 * loss).abs() < 1e-6);
+        let how = LossConfig {
+            smoothing: 0.0,
+            class_weights: vec![9.0, 9.0, 9.0, 0.5],
+        };
+        let half: f32 = cross_entropy(logits, &vec![3].into(), &how).into_scalar();
+        assert!((f64::from(half) - 0.5 * (log_sum - 0.5)).abs() < 1e-6);
     }
 
     const LOGITS: [f32; 15] = [
@@ -168,7 +209,7 @@ mod tests {
             let data = TensorData::new(LOGITS.to_vec(), [3, 5]);
             let logits = Tensor::<2>::from_data(data, &Device::flex());
             let logits = logits.autodiff().require_grad();
-            let loss = cross_entropy(logits.clone(), &mixed(), smoothing);
+            let loss = cross_entropy(logits.clone(), &mixed(), &LossConfig::smoothed(smoothing));
             let gradient = logits.grad(&loss.backward()).unwrap();
             let gradient: Vec<f32> = gradient.into_data().try_to_vec().unwrap();
             let loss: f32 = loss.into_scalar();

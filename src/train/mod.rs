@@ -22,6 +22,7 @@ pub mod folder;
 pub mod gradients;
 pub mod groups;
 pub mod history;
+pub mod init;
 pub mod metrics;
 mod muon;
 pub mod norms;

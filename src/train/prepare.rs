@@ -25,6 +25,12 @@ impl Subset {
         let samples = self.samples.iter();
         samples.map(|&sample| self.split.labels[sample as usize])
     }
+
+    /// How many there are of each of so many classes.
+    pub fn class_counts(&self, classes: usize) -> Vec<usize> {
+        let labels: Vec<u32> = self.labels().collect();
+        class_counts(&labels, classes)
+    }
 }
 
 /// Everything of a data set that a run needs.
@@ -70,7 +76,12 @@ impl Prepared {
         recipe
             .augment
             .check_images([height, width, channels], [size, size, channels])?;
+        // Of the set as it comes, however it is divided.
         let fingerprint = dataset.fingerprint();
+        let dataset = match recipe.data.redivide {
+            true => dataset.joined(),
+            false => dataset,
+        };
         recipe.model.check_for(channels, dataset.classes.len())?;
         Self::divided(
             Whole {
@@ -155,8 +166,7 @@ impl Prepared {
             ("test", &self.test),
         ];
         let remark = |(purpose, part): (&str, &Subset)| {
-            let labels: Vec<u32> = part.labels().collect();
-            let counts = class_counts(&labels, self.info.classes.len());
+            let counts = part.class_counts(self.info.classes.len());
             let lacking = self.info.classes.iter().zip(counts);
             let lacking: Vec<&String> = lacking
                 .filter_map(|(class, count)| (count == 0).then_some(class))
@@ -222,6 +232,64 @@ fn named(field: &'static str) -> impl Fn(Error) -> Error {
 mod tests {
     use super::*;
     use crate::data::Images;
+
+    #[test]
+    fn a_set_with_its_own_test_is_divided_anew_where_that_is_asked_for() {
+        let split = |first: u32, count: u32| Split {
+            images: Images {
+                height: 8,
+                width: 8,
+                channels: 1,
+                pixels: (0..count * 64).map(|at| (first + at / 64) as u8).collect(),
+            },
+            labels: (first..first + count).map(|image| image % 2).collect(),
+            ..Split::default()
+        };
+        let dataset = Dataset {
+            classes: ["cat", "dog"].map(String::from).to_vec(),
+            train: split(0, 60),
+            test: Some(split(60, 20)),
+            ..Dataset::default()
+        };
+        let prepared = |redivide: bool| {
+            let settings = [
+                "model.image_size=8".into(),
+                "model.patch_size=4".into(),
+                "data.test=0.5".into(),
+                "data.validation=0.25".into(),
+                format!("data.redivide={redivide}"),
+            ];
+            let recipe = Recipe::load("quickstart", &settings).unwrap();
+            Prepared::new(dataset.clone(), &recipe).unwrap()
+        };
+        let (own, anew) = (prepared(false), prepared(true));
+        let sizes = |data: &Prepared| {
+            [&data.train, &data.validation, &data.test].map(|part| part.samples.len())
+        };
+        assert_eq!((sizes(&own), sizes(&anew)), ([45, 15, 20], [30, 10, 40]));
+        assert_eq!(own.fingerprint, anew.fingerprint, "it is the same data");
+        // Every image is somewhere, once, with its label.
+        let parts = [&anew.train, &anew.validation, &anew.test];
+        let mut seen: Vec<(u8, u32)> = parts
+            .iter()
+            .flat_map(|part| {
+                part.samples
+                    .iter()
+                    .map(move |&sample| (part, sample as usize))
+            })
+            .map(|(part, sample)| {
+                (
+                    part.split.images.image(sample)[0],
+                    part.split.labels[sample],
+                )
+            })
+            .collect();
+        seen.sort();
+        assert!(
+            seen.into_iter()
+                .eq((0..80u8).map(|image| (image, u32::from(image) % 2)))
+        );
+    }
 
     #[test]
     fn classes_that_a_division_leaves_without_images_are_told() {

@@ -16,6 +16,8 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::groups::{self, GroupRecipe};
+use super::init::InitRecipe;
+use super::metrics::LossConfig;
 use super::optimizer::{DecayOn, DecayScale, OptimizerConfig, Rule};
 use super::schedule::{Schedule, ScheduleKind};
 use crate::augment::{Augmentation, EpochAugmentation};
@@ -54,6 +56,9 @@ pub struct DataRecipe {
     pub holdout: Method,
     /// Part of the images held out for the test, where the set brings no test images.
     pub test: f64,
+    /// Divide a set anew that brings its own test or validation images, as if they were all of one kind:
+    /// for a test on more images than it has for that.
+    pub redivide: bool,
     /// Pixels a side to which a folder's images are brought; 0 is `model.image_size`.
     pub folder_size: usize,
     /// How a folder's images that are not square become so.
@@ -67,6 +72,7 @@ impl Default for DataRecipe {
             validation: 0.1,
             holdout: Method::Stratified,
             test: 0.15,
+            redivide: false,
             folder_size: 0,
             fit: Fit::Crop,
         }
@@ -88,6 +94,20 @@ mod precision_name {
         name.parse()
             .map_err(|_| D::Error::unknown_variant(&name, &Precision::NAMES))
     }
+}
+
+/// What is done where some classes have many more images than others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Balance {
+    /// Nothing: each image counts the same, and a class as its images do.
+    None,
+    /// A class's term of the loss counts the more, the fewer images it has: images / (classes · its
+    /// images), so that all classes count the same.
+    Weights,
+    /// An epoch has as many images as ever, and as many of each class: of a class of few, images come
+    /// several times, each time augmented anew.
+    Sampling,
 }
 
 /// How the model is trained.
@@ -144,6 +164,8 @@ pub struct TrainRecipe {
     pub clip_norm: f64,
     /// Label smoothing ε.
     pub label_smoothing: f64,
+    /// What is done where some classes have many more images than others.
+    pub balance: Balance,
     /// Most minutes between two checkpoints; there is one after every epoch anyway.
     pub checkpoint_minutes: f64,
     /// How many of the last checkpoints are kept, 1 or 2: with 2, a damaged one has one before it
@@ -152,6 +174,12 @@ pub struct TrainRecipe {
     /// Parameters whose decay or learning rate differs.
     #[serde(default)]
     pub groups: Vec<GroupRecipe>,
+    /// Multiplies the learning rate of a parameter for every layer that lies behind it; 1 is off. 0.75 is
+    /// usual for weights that have learned already (`init`).
+    pub layer_decay: f64,
+    /// Weights to begin with; fresh ones without it.
+    #[serde(default, serialize_with = "strict::or_off")]
+    pub init: Option<InitRecipe>,
     /// Averaged weights; none without it.
     #[serde(default, serialize_with = "strict::or_off")]
     pub average: Option<AverageRecipe>,
@@ -183,9 +211,12 @@ impl Default for TrainRecipe {
             decay_on: DecayOn::All,
             clip_norm: 0.0,
             label_smoothing: 0.0,
+            balance: Balance::None,
             checkpoint_minutes: 10.0,
             keep: 2,
             groups: vec![],
+            layer_decay: 1.0,
+            init: None,
             average: None,
         }
     }
@@ -243,6 +274,15 @@ impl Recipe {
     /// A setting's field is a path, `train.epochs` or `train.groups[0].pattern`; its value is
     /// TOML, or a bare word. `field=off` takes an optional field away.
     pub fn load(name_or_file: &str, settings: &[String]) -> Result<Self> {
+        Self::load_for(name_or_file, None, settings)
+    }
+
+    /// The same with another model in place of its own, which settings still change.
+    pub fn load_for(
+        name_or_file: &str,
+        model: Option<&ModelConfig>,
+        settings: &[String],
+    ) -> Result<Self> {
         let built_in = BUILT_IN.iter().find(|(name, _)| *name == name_or_file);
         let (name, text) = match built_in {
             Some((name, text)) => (name.to_string(), text.to_string()),
@@ -255,6 +295,10 @@ impl Recipe {
             migrate::upgrade_recipe(&mut table)?;
         }
         table.insert("name".into(), Value::String(name));
+        if let Some(model) = model {
+            let model = Value::try_from(model).expect("a model's configuration is plain data");
+            table.insert("model".into(), model);
+        }
         for setting in settings {
             settings::set(&mut table, setting)?;
         }
@@ -279,6 +323,10 @@ impl Recipe {
         now.data.set.clone_from(&began.data.set);
         now.train.checkpoint_minutes = began.train.checkpoint_minutes;
         now.train.keep = began.train.keep;
+        if let (Some(now), Some(began)) = (&mut now.train.init, &began.train.init) {
+            // It may have moved, too.
+            now.file.clone_from(&began.file);
+        }
         if now.train.precision.equals(began.train.precision) {
             now.train.precision = began.train.precision;
         }
@@ -369,6 +417,10 @@ impl Recipe {
             train: TrainRecipe {
                 groups: vec![group],
                 average: Some(AverageRecipe::default()),
+                init: Some(InitRecipe {
+                    file: "runs/first/checkpoints/best.safetensors".into(),
+                    sha256: String::new(),
+                }),
                 ..TrainRecipe::default()
             },
             ..Self::default()
@@ -491,6 +543,7 @@ impl Recipe {
             ("train.epsilon", train.epsilon, true, 1.0),
             ("train.weight_decay", train.weight_decay, false, 100.0),
             ("train.clip_norm", train.clip_norm, false, 1e12),
+            ("train.layer_decay", train.layer_decay, true, 1.0),
             (
                 "train.checkpoint_minutes",
                 train.checkpoint_minutes,
@@ -620,6 +673,23 @@ impl Recipe {
             },
             seed: self.train.seed,
             epoch,
+        }
+    }
+
+    /// What the loss makes of targets, with so many training images of each class.
+    pub fn loss(&self, counts: &[usize]) -> LossConfig {
+        let present = counts.iter().filter(|&&count| count > 0).count() as f64;
+        let share = counts.iter().sum::<usize>() as f64 / present;
+        let weight = |&count: &usize| match count {
+            0 => 1.0,
+            count => (share / count as f64) as f32,
+        };
+        LossConfig {
+            smoothing: self.train.label_smoothing,
+            class_weights: match self.train.balance {
+                Balance::Weights => counts.iter().map(weight).collect(),
+                Balance::None | Balance::Sampling => vec![],
+            },
         }
     }
 
@@ -844,6 +914,19 @@ mod tests {
         // int(50000 / 256 · 50) and a tenth of it, with 176 steps an epoch for 45,000 images.
         let schedule = load("keras-2022-cosine", &[]).unwrap().schedule(176);
         assert_eq!((schedule.total_steps, schedule.warmup_steps), (9765, 976));
+    }
+
+    #[test]
+    fn weights_make_all_classes_count_the_same() {
+        let counts = [6, 0, 2, 1];
+        let loss = |balance: &str| load("quickstart", &[balance]).unwrap().loss(&counts);
+        let loss_weights = loss("train.balance=weights").class_weights;
+        // Nine images of three classes: each counts as three.
+        assert_eq!(loss_weights, [0.5, 1.0, 1.5, 3.0]);
+        for other in ["none", "sampling"] {
+            let loss = loss(&format!("train.balance={other}"));
+            assert_eq!(loss, LossConfig::smoothed(0.1));
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub(super) fn config<'a>(run: &'a Run, workers: &'a Workers) -> EpochConfig<'a> 
             schedule: recipe.schedule(steps),
             steps: recipe.train.epochs * steps,
             shape: [size, size, channels],
-            smoothing: recipe.train.label_smoothing,
+            loss: recipe.loss(&data.train.class_counts(data.info.classes.len())),
             seed: recipe.train.seed,
         },
         origin: Origin {

@@ -82,7 +82,10 @@ impl TrainState {
         fingerprint: &str,
         device: &Device,
     ) -> Result<Self> {
-        let model = info.init(recipe.train.seed, device);
+        let mut model = info.init(recipe.train.seed, device);
+        if let Some(init) = &recipe.train.init {
+            (model, _) = init.begin(model)?;
+        }
         let optimizer = optimizer(recipe, &model)?;
         let average = recipe.train.average.clone();
         Ok(Self {
@@ -144,11 +147,12 @@ impl TrainState {
 pub fn optimizer(recipe: &Recipe, model: &Model) -> Result<Optimizer> {
     let train = &recipe.train;
     let own = parameters(model)?;
-    let scales = if train.groups.is_empty() {
+    let mut scales = if train.groups.is_empty() {
         groups::resolve(&[], train.decay_on, &own, &own)?
     } else {
         let known = groups::known(&recipe.model)?;
         groups::resolve(&train.groups, train.decay_on, &own, &known)?
     };
+    groups::decay_by_depth(&mut scales, train.layer_decay);
     Ok(Optimizer::new(recipe.optimizer(), scales))
 }

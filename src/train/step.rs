@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::metrics::Metrics;
+use super::metrics::{LossConfig, Metrics};
 use super::schedule::Schedule;
 use super::state::{Counters, TrainState};
 use super::workers::Workers;
@@ -19,8 +19,8 @@ pub struct StepConfig<'a> {
     pub steps: u64,
     /// Rows, columns and channels of the images.
     pub shape: [usize; 3],
-    /// Label smoothing ε.
-    pub smoothing: f64,
+    /// What the loss makes of targets.
+    pub loss: LossConfig,
     /// Names the dropout masks, with the step's number.
     pub seed: u64,
 }
@@ -48,14 +48,9 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
     let began = Instant::now();
     let step = state.counters.step;
     let rate = how.schedule.rate(step);
-    let outcome = how.workers.train(
-        state.model(),
-        batch,
-        how.shape,
-        how.smoothing,
-        how.seed,
-        step,
-    )?;
+    let outcome = how
+        .workers
+        .train(state.model(), batch, how.shape, &how.loss, how.seed, step)?;
     if !outcome.loss.is_finite() {
         return Err(diverged(&state.counters));
     }
@@ -122,7 +117,7 @@ mod tests {
             },
             steps: 10,
             shape: [8, 8, 3],
-            smoothing: 0.1,
+            loss: LossConfig::smoothed(0.1),
             seed: 1,
         };
         train_step(state, batch, &how)

@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use smallvit_kernels::matrix::Precision;
 
 use super::gradients::{Gradients, used_twice};
-use super::metrics::cross_entropy;
+use super::metrics::{LossConfig, cross_entropy};
 use super::tree::Tree;
 use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
@@ -153,11 +153,12 @@ impl Workers {
         model: &Model,
         batch: &Batch,
         shape: [usize; 3],
-        smoothing: f64,
+        loss: &LossConfig,
         seed: u64,
         step: u64,
     ) -> Result<Outcome> {
         let images = batch.targets.len();
+        let how = loss;
         let mut loss = 0.0;
         let mut logits = Vec::new();
         let gradients = self.gradients(
@@ -169,7 +170,7 @@ impl Workers {
                 let input = self.input(&batch.images, shape, first, count);
                 let logits = model.forward(input.autodiff(), pass);
                 let share = count as f64 / images as f64;
-                let loss = cross_entropy(logits.clone(), &targets, smoothing) * share;
+                let loss = cross_entropy(logits.clone(), &targets, how) * share;
                 (loss, Array::of(logits).values)
             },
             |part, scores| {
@@ -410,7 +411,7 @@ mod tests {
                             logits = logits + model.classify(x.clone(), context);
                         }
                         let targets = targets.slice(first, count);
-                        (cross_entropy(logits, &targets, 0.0), ())
+                        (cross_entropy(logits, &targets, &LossConfig::default()), ())
                     },
                     |_, ()| (),
                 )

@@ -302,7 +302,11 @@ mod tests {
         assert!((1600..2200).contains(&flat), "{flat}");
         // One try may fail where a hundred do not.
         erasing.tries = 1;
-        let failed = |sample| erasing.rectangle([32, 32, 3], &mut stream(sample)).is_none();
+        let failed = |sample| {
+            erasing
+                .rectangle([32, 32, 3], &mut stream(sample))
+                .is_none()
+        };
         assert!((0..4000).any(failed));
     }
 
