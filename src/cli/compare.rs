@@ -44,9 +44,9 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', help = format!("Which: {} [default: the recipe's without and with both ideas, as vit,sl-vit]", ModelName::list()), value_parser = hints::value::<ModelName>)]
     models: Vec<ModelName>,
     /// Train each model with so many seeds, from the recipe's on, and say whether the difference is more
-    /// than chance.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seeds: u64,
+    /// than chance [default: as the recipe says]; short for --set train.seeds=N.
+    #[arg(long, value_name = "N")]
+    seeds: Option<u64>,
     /// Go on with the comparison in this folder.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "models", "seeds", "out", "dry_run"])]
     resume: Option<PathBuf>,
@@ -127,7 +127,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         resume,
     } = arguments;
     if !models.is_empty() {
-        Compared::new(models.clone(), seeds).check("--models", "--seeds")?;
+        Compared::new(models.clone(), seeds.unwrap_or(1)).check("--models", "--seeds")?;
     }
     let (folder, recipe, compared) = match resume {
         Some(folder) => {
@@ -138,21 +138,20 @@ pub fn run(arguments: Arguments) -> Result<()> {
             (Some(folder), run, compared)
         }
         None => {
-            let recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
+            let mut recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
+            recipe.train.seeds = seeds.unwrap_or(recipe.train.seeds);
             let family = recipe.model.name().family;
             let usual = [false, true].map(|idea| ModelName {
                 spt: idea,
                 lsa: idea,
                 family,
             });
-            let asked = Compared::new(
-                if models.is_empty() {
-                    usual.to_vec()
-                } else {
-                    models
-                },
-                seeds,
-            );
+            let models = if models.is_empty() {
+                usual.to_vec()
+            } else {
+                models
+            };
+            let asked = Compared::new(models, recipe.train.seeds);
             asked.check("--models", "--seeds")?;
             (None, recipe, asked)
         }

@@ -16,6 +16,7 @@ mod progress;
 mod recipes;
 mod show;
 mod signals;
+mod sweep;
 mod train;
 
 use std::io::ErrorKind;
@@ -63,6 +64,7 @@ const LICENCES: [&str; 5] = [
 enum Command {
     Compare(compare::Arguments),
     Train(train::Arguments),
+    Sweep(sweep::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
     #[command(subcommand)]
@@ -111,6 +113,7 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Compare(arguments) => compare::run(arguments),
         Command::Train(arguments) => train::run(arguments),
+        Command::Sweep(arguments) => sweep::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Show(command) => show::run(command),

@@ -37,6 +37,7 @@ pub mod run;
 pub mod schedule;
 pub mod state;
 pub mod step;
+pub mod sweep;
 pub mod tree;
 pub mod trials;
 pub mod workers;

@@ -72,17 +72,12 @@ impl Prepared {
                 "cut them to squares; a folder of pictures is cut by itself",
             ));
         }
-        let (channels, size) = (dataset.train.images.channels, recipe.model.image_size());
-        recipe
-            .augment
-            .check_images([height, width, channels], [size, size, channels])?;
         // Of the set as it comes, however it is divided.
         let fingerprint = dataset.fingerprint();
         let dataset = match recipe.data.redivide {
             true => dataset.joined(),
             false => dataset,
         };
-        recipe.model.check_for(channels, dataset.classes.len())?;
         Self::divided(
             Whole {
                 name: dataset.name,
@@ -96,7 +91,8 @@ impl Prepared {
         )
     }
 
-    /// The same data set divided again, for a recipe that differs in its seed.
+    /// The same data set divided again, for another recipe on the same images: what the recipe before held
+    /// out of them is held out of the whole again.
     pub fn again(&self, recipe: &Recipe) -> Result<Self> {
         let whole = &self.train.split;
         let brought = |part: &Subset| (!Arc::ptr_eq(&part.split, whole)).then(|| part.clone());
@@ -117,6 +113,11 @@ impl Prepared {
         let classes = dataset.classes.len();
         let seed = recipe.train.seed;
         let whole = dataset.train;
+        let images = &whole.images;
+        let (channels, size) = (images.channels, recipe.model.image_size());
+        recipe.model.check_for(channels, classes)?;
+        let input = [images.height, images.width, channels];
+        recipe.augment.check_images(input, [size, size, channels])?;
         let all = everything(&whole);
         let (samples, test) = match dataset.test {
             Some(test) => (all, test),
@@ -135,10 +136,9 @@ impl Prepared {
                 hold_out(&whole, &samples, classes, part).map_err(named("data.validation"))?
             }
         };
-        let images = &whole.images;
         let info = ModelInfo {
             config: recipe.model.clone(),
-            input: [images.height, images.width, images.channels],
+            input,
             fit: recipe.data.fit,
             classes: dataset.classes,
             mean: statistics.mean.iter().map(|&m| m as f32).collect(),
@@ -266,7 +266,7 @@ mod tests {
         let sizes = |data: &Prepared| {
             [&data.train, &data.validation, &data.test].map(|part| part.samples.len())
         };
-        assert_eq!((sizes(&own), sizes(&anew)), ([45, 15, 20], [30, 10, 40]));
+        assert_eq!((sizes(&own), sizes(&anew)), ([44, 16, 20], [30, 10, 40]));
         assert_eq!(own.fingerprint, anew.fingerprint, "it is the same data");
         // Every image is somewhere, once, with its label.
         let parts = [&anew.train, &anew.validation, &anew.test];

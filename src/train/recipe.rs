@@ -116,6 +116,8 @@ pub enum Balance {
 pub struct TrainRecipe {
     /// Names every random stream of the run.
     pub seed: u64,
+    /// With how many seeds a comparison trains each model, from `seed` on.
+    pub seeds: u64,
     /// Times through the training images.
     pub epochs: u64,
     /// The training ends after so many epochs without a better validation accuracy than before; 0 is
@@ -189,6 +191,7 @@ impl Default for TrainRecipe {
     fn default() -> Self {
         Self {
             seed: 42,
+            seeds: 1,
             epochs: 50,
             patience: 0,
             batch: 256,
@@ -323,6 +326,7 @@ impl Recipe {
         now.data.set.clone_from(&began.data.set);
         now.train.checkpoint_minutes = began.train.checkpoint_minutes;
         now.train.keep = began.train.keep;
+        now.train.seeds = began.train.seeds;
         if let (Some(now), Some(began)) = (&mut now.train.init, &began.train.init) {
             // It may have moved, too.
             now.file.clone_from(&began.file);
@@ -510,6 +514,7 @@ impl Recipe {
         for (field, value, least, most) in [
             // Each has its row in every checkpoint.
             ("train.epochs", train.epochs, 1, 100_000),
+            ("train.seeds", train.seeds, 1, 1000),
             ("train.batch", train.batch as u64, 1, 1 << 20),
             ("train.micro_batch", train.micro_batch as u64, 1, 1 << 20),
             ("train.keep", train.keep as u64, 1, 2),

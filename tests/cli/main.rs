@@ -16,7 +16,10 @@ use smallvit_kernels::matrix::Precision;
 use tempfile::TempDir;
 
 /// A model that trains in a second or two.
-const TINY: [&str; 12] = [
+const TINY: [&str; 15] = [
+    "data.redivide=false",
+    "data.validation=0.1",
+    "train.seeds=1",
     "model.patch_size=8",
     "model.dim=8",
     "model.depth=1",
@@ -582,6 +585,8 @@ fn training_learns() {
             &["train", "--quiet", "--out", model, "--model", model],
         );
         for setting in [
+            "data.redivide=false",
+            "data.validation=0.1",
             "train.epochs=10",
             "train.warmup_epochs=1",
             "train.learning_rate=2e-3",
