@@ -27,7 +27,7 @@ use super::output::{self, note};
 use super::show::draw_patches;
 use super::signals;
 use super::train::{
-    Job, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
+    Job, choose, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
     tell_lost_and_restarted, tell_sizes,
 };
 
@@ -48,7 +48,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "models", "seeds", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "data", "models", "seeds", "out", "dry_run"])]
     resume: Option<PathBuf>,
 }
 
@@ -163,6 +163,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     let mut prepared = dataset::prepared(dataset, &recipe)?;
+    let mut recipe = recipe;
+    if let Some(&last) = compared.models().last() {
+        // By the model that does the most, and the same for all.
+        let own = recipe.model.clone();
+        recipe.model = own.named(last);
+        choose(&mut recipe, &mut prepared, &run)?;
+        recipe.model = recipe.model.named(own.name());
+    }
     if run.dry_run {
         let mut plans = vec![];
         for &model in compared.models() {

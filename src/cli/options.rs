@@ -20,7 +20,8 @@ use super::output::note;
 /// Which recipe, with which changes.
 #[derive(Args, Clone)]
 pub struct RecipeOptions {
-    /// A built-in recipe (see `smallvit recipes`) or a TOML file [default: quickstart].
+    /// A built-in recipe (see `smallvit recipes`) or a TOML file [default: quickstart; of CIFAR keras-2022, of
+    /// other data small].
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Override a field of the recipe, for example train.epochs=5; may be repeated.
@@ -39,6 +40,9 @@ pub struct RecipeOptions {
     /// The seed of every random draw; short for --set train.seed=N.
     #[arg(long, value_name = "N", value_parser = whole(0, i64::MAX as u64), allow_hyphen_values = true)]
     pub seed: Option<u64>,
+    /// As many epochs as fit into so many minutes a run; short for --set choose.minutes=M.
+    #[arg(long, value_name = "M", value_parser = minutes, allow_hyphen_values = true, conflicts_with = "epochs")]
+    pub minutes: Option<f64>,
     #[command(flatten)]
     pub precision: PrecisionOption,
 }
@@ -116,13 +120,17 @@ impl RecipeOptions {
             (Some(name), _) => name,
             // The Keras example's own data with its own recipe.
             (None, Some("cifar100" | "cifar10")) => "keras-2022",
-            (None, _) => "quickstart",
+            (None, None | Some("sign-digits")) => "quickstart",
+            (None, Some(_)) => "small",
         };
         let mut settings = self.settings.clone();
         settings.extend(self.epochs.map(|epochs| format!("train.epochs={epochs}")));
         settings.extend(self.batch.map(|batch| format!("train.batch={batch}")));
         settings.extend(self.lr.map(|rate| format!("train.learning_rate={rate:?}")));
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        settings.extend(self.minutes.map(|m| format!("choose.minutes={m:?}")));
+        // Who says how many epochs has chosen.
+        settings.extend(self.epochs.map(|_| "choose.minutes=0.0".into()));
         settings.extend(self.precision.setting());
         settings.extend(shorter_warmup(name, &settings, quiet));
         if let Some(set) = data {
@@ -185,6 +193,14 @@ pub fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Cl
             .filter(|number| (least..=most).contains(number))
             .ok_or_else(|| format!("choose a whole number from {least} to {most}"))
     }
+}
+
+/// For clap: minutes.
+fn minutes(text: &str) -> Result<f64, String> {
+    let minutes = text.parse().ok();
+    minutes
+        .filter(|&minutes| minutes > 0.0 && minutes <= 1e6)
+        .ok_or_else(|| "choose a number above 0, and at most 1e6".into())
 }
 
 /// For clap: a learning rate.

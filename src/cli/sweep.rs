@@ -102,6 +102,15 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ));
     }
     for planned in &runs {
+        if planned.recipe.choose.is_open() {
+            return Err(Error::recipe(
+                "choose",
+                "a sweep's runs are to be told beforehand, and this recipe leaves sizes or epochs to be \
+                 chosen",
+                "set choose.sizes=false, choose.minutes=0 and train.epochs; `smallvit train --dry-run -v` \
+                 says what would be chosen",
+            ));
+        }
         check_precision(planned.recipe.train.precision, &run.device.open()?)?;
     }
     if run.dry_run {

@@ -9,6 +9,7 @@ use smallvit::models::ModelName;
 use smallvit::models::file::Contents;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
 use smallvit::train::checkpoint;
+use smallvit::train::choose;
 use smallvit::train::device::{self, check_precision};
 use smallvit::train::events::EventFile;
 use smallvit::train::folder::RunFolder;
@@ -48,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN|FILE")]
     init: Option<PathBuf>,
     /// Go on with the run in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "data", "model", "init", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "data", "model", "init", "out", "dry_run"])]
     resume: Option<PathBuf>,
     /// From which checkpoint.
     #[arg(long, value_enum, default_value_t, requires = "resume")]
@@ -121,7 +122,9 @@ pub fn run(arguments: Arguments) -> Result<()> {
         ),
         None => error,
     })?;
-    let prepared = dataset::prepared(dataset, &recipe)?;
+    let mut prepared = dataset::prepared(dataset, &recipe)?;
+    let mut recipe = recipe;
+    choose(&mut recipe, &mut prepared, &run)?;
     if let (None, Some(init)) = (&folder, &recipe.train.init) {
         // What fits is told, and refused, before any work.
         let (_, taken) = init.begin(prepared.info.init(recipe.train.seed, &device::cpu()))?;
@@ -161,6 +164,27 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let drawn = draw_curves(&folder, &recipe, &[(result.clone(), history)]);
     drawn_again(drawn, ended, &folder, "curves.png")?;
     refuse_lost(&[result], &folder)
+}
+
+/// Chooses what the recipe leaves to be chosen, and says what and why.
+pub fn choose(recipe: &mut Recipe, data: &mut Prepared, options: &RunOptions) -> Result<()> {
+    if !recipe.choose.is_open() {
+        return Ok(());
+    }
+    let mut chosen = choose::sizes(recipe, data);
+    if !chosen.is_empty() {
+        *data = data.again(recipe)?;
+    }
+    if recipe.choose.minutes > 0.0 {
+        data.info.config = recipe.model.clone();
+        let plan = run_plan(recipe, data, options)?;
+        chosen.extend(choose::epochs(recipe, &plan));
+    }
+    recipe.check()?;
+    if !options.quiet && !options.json {
+        note!("chosen: {}", chosen.join("; "));
+    }
+    Ok(())
 }
 
 /// The recipe of a training that begins with a model's weights: with that model.

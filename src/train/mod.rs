@@ -13,6 +13,7 @@
 
 pub mod average;
 pub mod checkpoint;
+pub mod choose;
 pub mod clock;
 pub mod device;
 pub mod epoch;

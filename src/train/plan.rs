@@ -38,6 +38,8 @@ pub struct Plan {
     pub steps_per_epoch: u64,
     /// Median of the steps taken.
     pub seconds_per_step: f64,
+    /// Of an epoch, its validation included.
+    pub seconds_per_epoch: f64,
     /// Of the whole run from its beginning, the test included.
     pub seconds: f64,
     /// Memory at its most, about: what this process had while it took the steps, and what is there
@@ -89,6 +91,7 @@ pub fn plan(run: &Run) -> Result<Plan> {
     });
     let validated = data.validation.samples.len() as f64;
     let tested = 2.0 * data.test.samples.len() as f64;
+    let epoch = how.steps as f64 * step + validated * an_image;
     Ok(Plan {
         model: data.info.config.name(),
         parameters: size.parameters,
@@ -96,8 +99,8 @@ pub fn plan(run: &Run) -> Result<Plan> {
         epochs: train.epochs,
         steps_per_epoch: how.steps,
         seconds_per_step: step,
-        seconds: train.epochs as f64 * (how.steps as f64 * step + validated * an_image)
-            + tested * an_image,
+        seconds_per_epoch: epoch,
+        seconds: train.epochs as f64 * epoch + tested * an_image,
         memory_bytes: steps_took + 2 * disk.checkpoint,
         disk_bytes: disk.kept(),
         most_disk_bytes: disk.most(),

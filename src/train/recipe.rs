@@ -15,6 +15,7 @@ use smallvit_kernels::matrix::Precision;
 use toml::{Table, Value};
 
 use super::average::AverageRecipe;
+use super::choose::ChooseRecipe;
 use super::groups::{self, GroupRecipe};
 use super::init::InitRecipe;
 use super::metrics::LossConfig;
@@ -32,8 +33,9 @@ use crate::settings;
 use crate::strict;
 
 /// The built-in recipes: name and text.
-pub const BUILT_IN: [(&str, &str); 6] = [
+pub const BUILT_IN: [(&str, &str); 7] = [
     ("quickstart", include_str!("../../recipes/quickstart.toml")),
+    ("small", include_str!("../../recipes/small.toml")),
     ("keras-2022", include_str!("../../recipes/keras-2022.toml")),
     (
         "keras-2022-cosine",
@@ -239,6 +241,8 @@ pub struct Recipe {
     pub model: ModelConfig,
     /// How it is trained.
     pub train: TrainRecipe,
+    /// What is chosen when a run begins.
+    pub choose: ChooseRecipe,
 }
 
 /// A recipe that a run has written.
@@ -463,6 +467,7 @@ impl Recipe {
         self.check_ranges()?;
         self.check_shares()?;
         self.check_groups()?;
+        self.choose.check()?;
         if let Some(average) = &self.train.average {
             average.check()?;
         }
@@ -863,7 +868,8 @@ mod tests {
 
     #[test]
     fn the_built_in_recipes_models_are_what_they_were() {
-        for (name, _) in BUILT_IN {
+        let of_vits = BUILT_IN.into_iter().filter(|(name, _)| *name != "small");
+        for (name, _) in of_vits {
             let recipe = load(name, &[]).unwrap();
             let expected = match name {
                 "quickstart" => VitConfig {

@@ -5,6 +5,7 @@ mod output;
 mod pictures;
 mod readers;
 mod runs;
+mod sweeps;
 
 use std::fs;
 use std::path::{Path, PathBuf};

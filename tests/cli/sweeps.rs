@@ -1,0 +1,197 @@
+//! Sweeps, fine-tuning, and what is chosen when a run begins.
+
+use super::*;
+
+/// A sweep of two rates, two models and two seeds.
+const SWEEP: &str = r#"
+models = ["vit", "sl-vit"]
+seeds = 2
+set = ["train.epochs=1"]
+[grid]
+"train.learning_rate" = [1e-3, 1e-2]
+"#;
+
+#[test]
+fn a_sweep_trains_each_combination_once() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("sweep.toml"), SWEEP).unwrap();
+    let sweep = |more: &[&str]| {
+        tiny(
+            dir.path(),
+            &[&["sweep", "sweep.toml", "--out", "all"], more].concat(),
+        )
+    };
+    let listed = succeeds(sweep(&["--dry-run"]));
+    assert_eq!(
+        listed.matches("sl-vit, train.learning_rate=0.01").count(),
+        2,
+        "{listed}"
+    );
+    assert!(!dir.path().join("all").exists());
+    let message = fails(sweep(&["--index", "9"]), 2);
+    assert!(message.contains("there is no run 9"), "{message}");
+
+    // One by its number, as a machine of several would.
+    let told = succeeds(sweep(&["--index", "6", "--quiet", "--json"]));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["left"], told["cases"].as_array().unwrap().len()),
+        (&7.into(), 1)
+    );
+    let all = dir.path().join("all");
+    let recipe = fs::read_to_string(all.join("006/recipe.toml")).unwrap();
+    assert!(
+        recipe.contains("seed = 43") && recipe.contains("learning_rate = 0.001"),
+        "{recipe}"
+    );
+    assert!(recipe.contains("lsa = true"), "{recipe}");
+    let before = fs::metadata(all.join("006/result.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+
+    let table = succeeds(sweep(&["--quiet"]));
+    assert!(table.contains("vit, train.learning_rate=0.001"), "{table}");
+    assert!(
+        table.contains("Best is") && table.contains("95 % interval"),
+        "{table}"
+    );
+    let after = fs::metadata(all.join("006/result.json"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    assert_eq!(before, after, "a run that has ended is passed over");
+    let summary = json(&all.join("summary.json"));
+    assert_eq!(summary["left"], 0);
+    let cases = summary["cases"].as_array().unwrap();
+    assert_eq!(cases.len(), 4);
+    for number in 1..=8 {
+        let run = all.join(format!("00{number}"));
+        assert!(run.join("checkpoints/best.safetensors").exists());
+        assert!(!run.join("checkpoints/last.safetensors").exists());
+        assert!(run.join("curves.png").exists());
+    }
+    // A case is the mean of its runs.
+    let top1 = |number: u64| {
+        let result = json(&all.join(format!("00{number}/result.json")));
+        result["models"][0]["val_top1"].as_f64().unwrap()
+    };
+    let mean = cases[0]["val_top1"]["mean"].as_f64().unwrap();
+    assert!((mean - (top1(1) + top1(2)) / 2.0).abs() < 1e-9);
+
+    // Another document would number other runs.
+    fs::write(dir.path().join("sweep.toml"), SWEEP.replace("1e-2", "2e-2")).unwrap();
+    let message = fails(sweep(&[]), 2);
+    assert!(message.contains("holds another sweep"), "{message}");
+}
+
+#[test]
+fn a_training_begins_with_the_weights_of_another() {
+    let dir = TempDir::new().unwrap();
+    let first = ["train", "--quiet", "--model", "spt-vit", "--out", "first"];
+    succeeds(tiny(dir.path(), &first));
+    // The model is the first one's, and only what is set differs.
+    let arguments = [
+        "train",
+        "--init",
+        "first",
+        "--epochs",
+        "1",
+        "--out",
+        "second",
+        "--set",
+        "model.dropout=0.2",
+        "--set",
+        "train.layer_decay=0.5",
+        "--set",
+        "data.redivide=false",
+    ];
+    let output = run(smallvit(dir.path(), &arguments));
+    let notes = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    assert!(output.status.success(), "{notes}");
+    assert!(
+        notes.contains("begin with the file's weights (100"),
+        "{notes}"
+    );
+    let recipe = fs::read_to_string(dir.path().join("second/recipe.toml")).unwrap();
+    for line in [
+        "dim = 8",
+        "spt = true",
+        "lsa = false",
+        "dropout = 0.2",
+        "sha256 = \"",
+    ] {
+        assert!(recipe.contains(line), "{line}: {recipe}");
+    }
+    // A run that began so goes on without the file.
+    let message = fails(smallvit(dir.path(), &["train", "--init", "nowhere"]), 1);
+    assert!(message.contains("nowhere"), "{message}");
+    let other = ["train", "--init", "first", "--model", "hybrid", "--dry-run"];
+    let message = fails(smallvit(dir.path(), &other), 1);
+    assert!(message.contains("no weights in it fit"), "{message}");
+}
+
+#[test]
+fn epochs_are_chosen_for_the_minutes_that_there_are() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["train", "--minutes", "0.001", "--out", "run"];
+    let output = run(tiny(dir.path(), &arguments));
+    let notes = String::from_utf8_lossy(&output.stderr).replace('\n', " ");
+    assert!(output.status.success(), "{notes}");
+    assert!(notes.contains("chosen: 3 epochs"), "{notes}");
+    let recipe = fs::read_to_string(dir.path().join("run/recipe.toml")).unwrap();
+    assert!(
+        recipe.contains("epochs = 3\n") && recipe.contains("minutes = 0.0"),
+        "{recipe}"
+    );
+    let message = fails(
+        tiny(dir.path(), &["train", "--minutes", "1", "--epochs", "3"]),
+        2,
+    );
+    assert!(message.contains("cannot be used with"), "{message}");
+}
+
+#[test]
+fn a_hybrid_trains_is_evaluated_and_predicts() {
+    let dir = TempDir::new().unwrap();
+    let arguments = [
+        "train",
+        "--quiet",
+        "--recipe",
+        "small",
+        "--epochs",
+        "1",
+        "--out",
+        "run",
+        "--set",
+        "choose.sizes=false",
+        "--set",
+        "model.dims=[8,8]",
+        "--set",
+        "model.depths=[1,1]",
+        "--set",
+        "model.expansions=[1,1]",
+        "--set",
+        "model.head_dim=4",
+        "--set",
+        "model.image_size=16",
+        "--set",
+        "model.convolution_stages=1",
+        "--set",
+        "train.optimizer=muon",
+    ];
+    succeeds(smallvit(dir.path(), &arguments));
+    let told = succeeds(smallvit(
+        dir.path(),
+        &["evaluate", "run", "--flip", "--json"],
+    ));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(told["with_mirror"]["top1"].is_f64());
+    let csv = fs::read_to_string(dir.path().join("run/history.csv")).unwrap();
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let (names, row) = (lines.next().unwrap(), lines.next().unwrap());
+    for name in ["gradient_norm", "weight_norm", "temperature"] {
+        let column = names.iter().position(|own| *own == name).unwrap();
+        assert!(row[column].parse::<f64>().unwrap() > 0.0, "{name}: {row:?}");
+    }
+}
