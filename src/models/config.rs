@@ -266,6 +266,16 @@ impl ModelConfig {
         }
     }
 
+    /// The same model for images of another size.
+    pub fn sized(&self, image_size: usize) -> Self {
+        let mut model = self.clone();
+        match &mut model.arch {
+            Architecture::Vit(own) => own.image_size = image_size,
+            Architecture::Hybrid(own) => own.image_size = image_size,
+        }
+        model
+    }
+
     /// The model with this name: the same sizes with other switches, or another family with its
     /// default sizes.
     pub fn named(&self, name: ModelName) -> Self {

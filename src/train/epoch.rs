@@ -17,6 +17,7 @@ use crate::augment::loader::{Loader, Sampler};
 use crate::error::{Error, Result};
 
 /// How every epoch of a run goes.
+#[derive(Clone)]
 pub struct EpochConfig<'a> {
     /// How a step is taken.
     pub step: StepConfig<'a>,
@@ -42,7 +43,9 @@ pub fn epoch(
     observers: &mut [&mut dyn Observer],
 ) -> Result<()> {
     let mut clock = Clock::start();
-    let rate = batches(state, how, saving, &mut clock, observers)?;
+    let rate = in_its_size(state, how, |state, how| {
+        batches(state, how, saving, &mut clock, observers)
+    })?;
     let trained = clock.epoch_seconds(&state.counters);
     let validation = evaluate(
         how.step.workers,
@@ -75,6 +78,37 @@ pub fn epoch(
     checkpoint::save_epoch(state, how.origin)?;
     saving.saved();
     tell(observers, |observer| observer.epoch(&row))
+}
+
+/// What `train` does to the state, with images and a model of the epoch's own size (progressive resizing);
+/// what comes after is of the recipe's.
+fn in_its_size<T>(
+    state: &mut TrainState,
+    how: &EpochConfig,
+    train: impl FnOnce(&mut TrainState, &EpochConfig) -> Result<T>,
+) -> Result<T> {
+    let Origin { recipe, data, .. } = how.origin;
+    let size = recipe.image_size(state.counters.epochs);
+    if size == recipe.model.image_size() {
+        return train(state, how);
+    }
+    let (channels, device) = (data.info.input[2], how.step.workers.device());
+    let small = EpochConfig {
+        step: StepConfig {
+            shape: [size, size, channels],
+            ..how.step.clone()
+        },
+        preprocess: Arc::new(Preprocess {
+            image_size: size,
+            ..(*how.preprocess).clone()
+        }),
+        ..how.clone()
+    };
+    state.adapt(&recipe.model.sized(size), &data.info, device)?;
+    let done = train(state, &small);
+    // Also where the run was stopped: what is saved and judged is the recipe's model.
+    state.adapt(&recipe.model, &data.info, device)?;
+    done
 }
 
 /// A step a batch, to the end of the epoch; the last step's learning rate.

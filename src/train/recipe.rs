@@ -16,6 +16,7 @@ use toml::{Table, Value};
 
 use super::average::AverageRecipe;
 use super::choose::ChooseRecipe;
+use super::device;
 use super::groups::{self, GroupRecipe};
 use super::init::InitRecipe;
 use super::metrics::LossConfig;
@@ -28,7 +29,8 @@ use crate::error::{Error, Result, printable};
 use crate::input;
 use crate::memory;
 use crate::migrate::{self, SCHEMA};
-use crate::models::{Family, ModelConfig};
+use crate::models::{Family, Model, ModelConfig};
+use crate::params;
 use crate::settings;
 use crate::strict;
 
@@ -166,6 +168,11 @@ pub struct TrainRecipe {
     pub decay_on: DecayOn,
     /// Largest norm of all gradients together; 0 is off.
     pub clip_norm: f64,
+    /// Progressive resizing: with how many pixels a side images go into the model at first; 0 is off. For
+    /// models whose weights do not depend on the image's size: hybrids without relative positions.
+    pub first_size: usize,
+    /// For which part of the epochs.
+    pub first_share: f64,
     /// Label smoothing ε.
     pub label_smoothing: f64,
     /// What is done where some classes have many more images than others.
@@ -215,6 +222,8 @@ impl Default for TrainRecipe {
             decay_scale: DecayScale::LearningRate,
             decay_on: DecayOn::All,
             clip_norm: 0.0,
+            first_size: 0,
+            first_share: 0.5,
             label_smoothing: 0.0,
             balance: Balance::None,
             checkpoint_minutes: 10.0,
@@ -472,6 +481,7 @@ impl Recipe {
             average.check()?;
         }
         self.check_clean_epochs()?;
+        self.check_first_size()?;
         self.check_warmup()
     }
 
@@ -592,6 +602,7 @@ impl Recipe {
             ("train.beta1", train.beta1),
             ("train.beta2", train.beta2),
             ("train.label_smoothing", train.label_smoothing),
+            ("train.first_share", train.first_share),
             ("data.validation", self.data.validation),
             ("data.test", self.data.test),
         ] {
@@ -654,6 +665,45 @@ impl Recipe {
             format!("{clean} clean epochs are more than the training's {all}"),
             "choose 0 (off) or a tenth of train.epochs",
         ))
+    }
+
+    fn check_first_size(&self) -> Result<()> {
+        let size = self.train.first_size;
+        if size == 0 {
+            return Ok(());
+        }
+        let refuse =
+            |problem: String, remedy: &str| Err(Error::recipe("train.first_size", problem, remedy));
+        if size > self.model.image_size() {
+            let problem = format!("{size} is more than model.image_size");
+            return refuse(problem, "choose a smaller one, or 0 (off)");
+        }
+        let small = self.model.sized(size);
+        if let Err(error) = small.check() {
+            let problem = format!("the model takes no images of {size} pixels ({error})");
+            return refuse(
+                problem,
+                "choose a size that model.image_size could have, or 0 (off)",
+            );
+        }
+        let shapes =
+            |model: &ModelConfig| params::shapes(&Model::blank(model, 3, 2, &device::cpu()));
+        if shapes(&small) != shapes(&self.model) {
+            return refuse(
+                "the model's weights have other shapes with other image sizes".into(),
+                "take a hybrid without relative positions, or 0 (off)",
+            );
+        }
+        Ok(())
+    }
+
+    /// Pixels a side of the images that go into the model in an epoch, counted from 0.
+    pub fn image_size(&self, epoch: u64) -> usize {
+        let first = (self.train.first_share * self.train.epochs as f64).round() as u64;
+        match self.train.first_size {
+            size if size > 0 && epoch < first => size,
+            _ => self.model.image_size(),
+        }
     }
 
     fn check_warmup(&self) -> Result<()> {

@@ -254,6 +254,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::models::Architecture;
     use crate::models::file::{self, Contents};
     use crate::params::{Arrays, weights};
     use crate::train::average::AverageRecipe;
@@ -379,13 +380,27 @@ mod tests {
     #[test]
     fn a_run_stopped_after_every_step_ends_with_the_same_bits() {
         let cases = [
-            (Rule::Adamw, false, 0),
-            (Rule::Adamw, true, 0),
-            (Rule::Muon, true, 2),
-            (Rule::Lion, false, 0),
+            (Rule::Adamw, false, 0, false),
+            (Rule::Adamw, true, 0, false),
+            (Rule::Muon, true, 2, false),
+            (Rule::Lion, false, 0, false),
+            // With images of half the size in the first epoch.
+            (Rule::Adamw, true, 0, true),
         ];
-        for (optimizer, average, lookahead) in cases {
+        for (optimizer, average, lookahead, resizes) in cases {
             let mut recipe = recipe(2, average);
+            if resizes {
+                recipe.train.first_size = 4;
+                recipe.model = recipe.model.named("sl-hybrid".parse().unwrap());
+                if let Architecture::Hybrid(own) = &mut recipe.model.arch {
+                    own.image_size = 8;
+                    own.stem_stride = 1;
+                    (own.dims, own.head_dim) = (vec![8], 4);
+                    (own.depths, own.expansions) = (vec![1], vec![2]);
+                    own.convolution_stages = 0;
+                }
+                recipe.check().unwrap();
+            }
             recipe.train.optimizer = optimizer;
             if let Some(average) = &mut recipe.train.average {
                 average.lookahead = lookahead;

@@ -12,8 +12,9 @@ use super::metrics::Sums;
 use super::optimizer::Optimizer;
 use super::recipe::Recipe;
 use crate::error::Result;
-use crate::models::Model;
 use crate::models::file::ModelInfo;
+use crate::models::{Model, ModelConfig};
+use crate::params;
 
 /// Weights, the optimizer's moments, averaged weights where the recipe asks for them, and counters.
 pub struct TrainState {
@@ -118,6 +119,15 @@ impl TrainState {
     pub fn model(&self) -> &Model {
         let model = self.model.as_ref();
         model.expect("only `update` takes the model out, and it puts it back")
+    }
+
+    /// Goes on with the same weights in a model of this configuration, which has the same parameters; for
+    /// images of another size.
+    pub fn adapt(&mut self, config: &ModelConfig, info: &ModelInfo, device: &Device) -> Result<()> {
+        let blank = Model::blank(config, info.input[2], info.classes.len(), device);
+        let weights = params::weights(self.model());
+        self.model = Some(params::load(blank, &weights, "the model")?);
+        Ok(())
     }
 
     /// The weights to judge the run by: averaged, where the recipe asks for averages.

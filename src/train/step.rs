@@ -10,6 +10,7 @@ use crate::augment::loader::Batch;
 use crate::error::{Error, Result};
 
 /// How every step of a run is taken.
+#[derive(Clone)]
 pub struct StepConfig<'a> {
     /// Who computes it.
     pub workers: &'a Workers,
