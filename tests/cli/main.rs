@@ -49,6 +49,10 @@ fn smallvit(folder: &Path, arguments: &[&str]) -> Command {
 
 fn tiny(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = smallvit(folder, arguments);
+    // The recipe of other data leaves sizes to be chosen.
+    if arguments.contains(&"--data") && !arguments.contains(&"--recipe") {
+        command.args(["--recipe", "quickstart"]);
+    }
     for setting in TINY {
         command.args(["--set", setting]);
     }

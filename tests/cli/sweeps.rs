@@ -144,10 +144,12 @@ fn epochs_are_chosen_for_the_minutes_that_there_are() {
         recipe.contains("epochs = 3\n") && recipe.contains("minutes = 0.0"),
         "{recipe}"
     );
-    let message = fails(
-        tiny(dir.path(), &["train", "--minutes", "1", "--epochs", "3"]),
-        2,
-    );
+    let both = run(tiny(
+        dir.path(),
+        &["train", "--minutes", "1", "--epochs", "3"],
+    ));
+    let message = String::from_utf8_lossy(&both.stderr);
+    assert_eq!(both.status.code(), Some(2), "{message}");
     assert!(message.contains("cannot be used with"), "{message}");
 }
 
