@@ -180,8 +180,9 @@ pub fn choose(recipe: &mut Recipe, data: &mut Prepared, options: &RunOptions) ->
         let plan = run_plan(recipe, data, options)?;
         chosen.extend(choose::epochs(recipe, &plan));
     }
+    chosen.extend(choose::augmentation(recipe));
     recipe.check()?;
-    if !options.quiet && !options.json {
+    if !options.quiet && !options.json && !chosen.is_empty() {
         note!("chosen: {}", chosen.join("; "));
     }
     Ok(())

@@ -22,6 +22,8 @@ pub struct ChooseRecipe {
     /// As many epochs as fit into so many minutes, measured on a few steps, with the warm-up and the
     /// averaged weights' decay for them; 0 leaves them as the recipe says.
     pub minutes: f64,
+    /// Whether TrivialAugment is left out of a training too short for it.
+    pub augmentation: bool,
 }
 
 /// The largest image that is taken as it is; larger ones are brought to this size.
@@ -29,6 +31,9 @@ const LARGEST: usize = 64;
 
 /// The fewest and the most epochs that are chosen. More than these are not known to help.
 const EPOCHS: [f64; 2] = [3.0, 500.0];
+
+/// With fewer epochs than these TrivialAugment costs more than it gives.
+const ENOUGH_TO_AUGMENT: u64 = 40;
 
 /// The part of a run that warms up.
 const WARMUP: f64 = 0.05;
@@ -39,7 +44,7 @@ const AVERAGED: f64 = 0.03;
 impl ChooseRecipe {
     /// Whether anything is left to choose.
     pub fn is_open(&self) -> bool {
-        self.sizes || self.minutes > 0.0
+        self.sizes || self.minutes > 0.0 || self.augmentation
     }
 
     /// Refuses impossible values, naming the field.
@@ -86,7 +91,7 @@ pub fn sizes(recipe: &mut Recipe, data: &Prepared) -> Vec<String> {
             own.patch_size = size / 8;
         }
     }
-    let batch = (images / 40).next_power_of_two().clamp(16, 128);
+    let batch = (images / 64).next_power_of_two().clamp(16, 64);
     recipe.train.batch = batch;
     if recipe.augment.crop_padding > 0 {
         recipe.augment.crop_padding = size.min(side) / 8;
@@ -94,7 +99,7 @@ pub fn sizes(recipe: &mut Recipe, data: &Prepared) -> Vec<String> {
     vec![
         format!("images of {size} pixels a side, which come with {side}"),
         format!(
-            "batches of {batch}: some forty steps an epoch with {}, and 16 to 128 images a step",
+            "batches of {batch}: some fifty steps an epoch or more with {}, of 16 to 64 images",
             words::counted(images as u64, "image")
         ),
     ]
@@ -128,6 +133,20 @@ pub fn epochs(recipe: &mut Recipe, plan: &Plan) -> Option<String> {
         "{} of {} for {minutes} minutes: {why}",
         words::counted(train.epochs, "epoch"),
         words::seconds(plan.seconds_per_epoch)
+    ))
+}
+
+/// Leaves TrivialAugment out of a training that is too short for it; says so.
+pub fn augmentation(recipe: &mut Recipe) -> Option<String> {
+    let asked = std::mem::take(&mut recipe.choose.augmentation);
+    let epochs = recipe.train.epochs;
+    if !asked || epochs >= ENOUGH_TO_AUGMENT {
+        return None;
+    }
+    recipe.augment.trivial_augment.take()?;
+    Some(format!(
+        "no TrivialAugment: {} are too few for it",
+        words::counted(epochs, "epoch")
     ))
 }
 
@@ -172,6 +191,18 @@ mod tests {
             let told = epochs(&mut recipe, &plan(3.0)).unwrap();
             assert_eq!(recipe.train.epochs, chosen);
             assert!(told.contains(why), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_short_training_goes_without_strong_augmentation() {
+        for (epochs, left_out) in [(39, true), (40, false)] {
+            let setting = format!("train.epochs={epochs}");
+            let mut recipe = Recipe::load("small", &[setting]).unwrap();
+            assert_eq!(augmentation(&mut recipe).is_some(), left_out);
+            assert_eq!(recipe.augment.trivial_augment.is_none(), left_out);
+            assert!(!recipe.choose.augmentation);
+            assert_eq!(augmentation(&mut recipe), None);
         }
     }
 
