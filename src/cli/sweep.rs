@@ -118,6 +118,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     let folder = RunFolder(out);
     begin(&folder, &text)?;
+    for planned in &runs {
+        // Those that have ended, too: with other settings they would be taken for what they are not.
+        checkpoint::check_recipe(&planned.folder, &planned.recipe, &planned.folder.recipe())?;
+    }
     let stop = signals::stop_flag();
     let mut job = Job {
         options: &run,
@@ -149,7 +153,6 @@ pub fn run(arguments: Arguments) -> Result<()> {
         if is_new {
             tell_sizes(prepared, &run);
         }
-        checkpoint::check_recipe(&planned.folder, recipe, &planned.folder.recipe())?;
         let done = job.run(recipe, prepared, &planned.folder)?;
         let drawn = draw_curves(&planned.folder, recipe, &[done]);
         drawn_again(drawn, false, &planned.folder, "curves.png")?;

@@ -388,14 +388,14 @@ impl Step<'_> {
                     clip,
                 };
                 let chunks = chunks.zip(v.par_chunks_mut(length)).enumerate();
-                let step =
-                    |(number, ((w, m), v)): (usize, ((&mut [f32], &mut [f32]), &mut [f32]))| {
+                squares = chunks
+                    .map(|(number, ((w, m), v))| {
                         g.part(number, |g| {
                             adamw::step(&constants, w, g, m, v);
                             squares_of(g)
                         })
-                    };
-                squares = chunks.map(step).collect();
+                    })
+                    .collect();
                 Some(v)
             }
             None => {
@@ -406,13 +406,15 @@ impl Step<'_> {
                     keep,
                     clip,
                 };
-                let step = |(number, (w, m)): (usize, (&mut [f32], &mut [f32]))| {
-                    g.part(number, |g| {
-                        lion::step(&constants, w, g, m);
-                        squares_of(g)
+                squares = chunks
+                    .enumerate()
+                    .map(|(number, (w, m))| {
+                        g.part(number, |g| {
+                            lion::step(&constants, w, g, m);
+                            squares_of(g)
+                        })
                     })
-                };
-                squares = chunks.enumerate().map(step).collect();
+                    .collect();
                 None
             }
         };

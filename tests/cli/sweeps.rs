@@ -79,6 +79,10 @@ fn a_sweep_trains_each_combination_once() {
     let mean = cases[0]["val_top1"]["mean"].as_f64().unwrap();
     assert!((mean - (top1(1) + top1(2)) / 2.0).abs() < 1e-9);
 
+    // Runs that were made with other settings are not these.
+    let message = fails(sweep(&["--set", "train.seed=7"]), 2);
+    assert!(message.contains("train.seed"), "{message}");
+
     // Another document would number other runs.
     fs::write(dir.path().join("sweep.toml"), SWEEP.replace("1e-2", "2e-2")).unwrap();
     let message = fails(sweep(&[]), 2);
