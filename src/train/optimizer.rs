@@ -10,7 +10,7 @@
 //! Keras adds ε to √v before the bias correction, most others after it; so their ε is smaller
 //! than this one by √(1 − β₂ᵗ), which matters where gradients are tiny.
 //!
-//! Lion ([`smallvit_kernels::lion`]) has one moment, and steps by its sign. Muon ([`super::muon`]) is for
+//! Lion ([`smallvit_kernels::lion`]) has one moment, and steps by its sign. Muon ([`smallvit_kernels::muon`]) is for
 //! the matrices between a model's first layer and its classifier; everything else goes by AdamW
 //! beside it.
 //!
