@@ -17,9 +17,10 @@ use smallvit_kernels::matrix::Precision;
 use tempfile::TempDir;
 
 /// A model that trains in a second or two.
-const TINY: [&str; 15] = [
+const TINY: [&str; 16] = [
     "data.redivide=false",
     "data.validation=0.1",
+    "data.test=0.15",
     "train.seeds=1",
     "model.patch_size=8",
     "model.dim=8",
@@ -790,10 +791,11 @@ fn folders_of_pictures_train_and_bad_pictures_are_named() {
     }
     fs::write(dir.path().join("pictures/dark/broken.png"), b"no picture").unwrap();
     let data = ["--data", "folder:pictures", "--quiet"];
-    let mut command = tiny(dir.path(), &["train", "--out", "run"]);
-    command
-        .args(data)
-        .args(["--set", "train.batch=8", "--seed", "7"]);
+    let mut command = tiny(
+        dir.path(),
+        &[&["train", "--out", "run"], &data[..]].concat(),
+    );
+    command.args(["--set", "train.batch=8", "--seed", "7"]);
     let output = run(command);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{error}");
