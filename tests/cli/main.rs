@@ -821,13 +821,13 @@ fn folders_of_pictures_train_and_bad_pictures_are_named() {
         );
     }
     assert_eq!(evaluate("folder:others")["images"], 2);
-    let mut command = tiny(dir.path(), &["train", "--out", "strict", "--strict"]);
-    command.args(data);
+    let strict = ["train", "--out", "strict", "--strict"];
+    let command = tiny(dir.path(), &[&strict, &data[..]].concat());
     assert!(fails(command, 1).contains("broken.png"));
     fs::create_dir_all(dir.path().join("one/only")).unwrap();
     picture(&dir.path().join("one/only/a.png"), 1);
-    let mut command = tiny(dir.path(), &["train", "--out", "one-run"]);
-    command.args(["--data", "folder:one"]);
+    let one = ["train", "--out", "one-run", "--data", "folder:one"];
+    let command = tiny(dir.path(), &one);
     assert!(fails(command, 1).contains("class"));
 }
 
