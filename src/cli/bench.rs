@@ -246,7 +246,10 @@ fn made_up(recipe: &Recipe, side: usize, classes: usize) -> Result<Prepared> {
         test: Some(split(classes)),
         ..Dataset::default()
     };
-    Prepared::new(dataset, recipe)
+    // Made up with as many images for each purpose as are needed.
+    let mut recipe = recipe.clone();
+    recipe.data.redivide = false;
+    Prepared::new(dataset, &recipe)
 }
 
 /// All threads together.
