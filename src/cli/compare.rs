@@ -164,12 +164,17 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     let mut prepared = dataset::prepared(dataset, &recipe)?;
     let mut recipe = recipe;
-    if let Some(&last) = compared.models().last() {
+    if let Some(&last) = compared.models().last()
+        && recipe.choose.is_open()
+    {
         // By the model that does the most, and the same for all.
         let own = recipe.model.clone();
         recipe.model = own.named(last);
         choose(&mut recipe, &mut prepared, &run)?;
-        recipe.model = recipe.model.named(own.name());
+        recipe.model = match last.family == own.name().family {
+            true => recipe.model.named(own.name()),
+            false => own,
+        };
     }
     if run.dry_run {
         let mut plans = vec![];

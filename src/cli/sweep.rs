@@ -107,7 +107,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "choose",
                 "a sweep's runs are to be told beforehand, and this recipe leaves sizes or epochs to be \
                  chosen",
-                "set choose.sizes=false, choose.minutes=0 and train.epochs; `smallvit train --dry-run -v` \
+                "set choose.sizes=false, choose.minutes=0, choose.augmentation=false and train.epochs; `smallvit train --dry-run` \
                  says what would be chosen",
             ));
         }
@@ -346,7 +346,9 @@ fn tell(cases: &[Case], runs: &[Planned], folder: &RunFolder, options: &RunOptio
     let mut text = match (ranked.as_slice(), sentence(&of_cases)) {
         (_, Some(sentence)) => format!("\n{sentence} "),
         ([_, _, ..], None) => {
-            "\nOne seed each: the order may be chance; seeds = 3 in the sweep tells. ".into()
+            "\nThe order may be chance: the best two have no two seeds in common as yet (seeds = 3 \
+             in the sweep). "
+                .into()
         }
         _ => "\n".into(),
     };
@@ -354,8 +356,8 @@ fn tell(cases: &[Case], runs: &[Planned], folder: &RunFolder, options: &RunOptio
              seeds. ";
     if left > 0 {
         text += &format!(
-            "{} not yet there: the same command goes on. ",
-            words::counted(left, "run is").replace("runs is", "runs are")
+            "Not yet there: {}; the same command goes on. ",
+            words::counted(left, "run")
         );
     }
     text += &format!(
@@ -383,17 +385,22 @@ fn percent(spread: Spread) -> String {
 
 /// Whether the best case is better than the next one by more than chance, where both have all seeds.
 fn sentence(of_cases: &[(&Case, Vec<RunResult>)]) -> Option<String> {
-    let mut ranked: Vec<(&Case, Vec<f64>)> = of_cases
+    type Ranked<'a> = (&'a Case, Vec<f64>, Vec<u64>);
+    let mut ranked: Vec<Ranked> = of_cases
         .iter()
         .filter(|(_, results)| !results.is_empty())
-        .map(|(case, results)| (*case, results.iter().map(|r| r.val_top1).collect()))
+        .map(|(case, results)| {
+            let values = results.iter().map(|r| r.val_top1).collect();
+            (*case, values, results.iter().map(|r| r.seed).collect())
+        })
         .collect();
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     ranked.sort_by(|a, b| mean(&b.1).total_cmp(&mean(&a.1)));
-    let [(first, own), (second, other), ..] = ranked.as_slice() else {
+    let [(first, own, seeds), (second, other, other_seeds), ..] = ranked.as_slice() else {
         return None;
     };
-    if own.len() != other.len() {
+    // Run by run of the same seed.
+    if seeds != other_seeds {
         return None;
     }
     let difference = Difference::paired(own, other)?;

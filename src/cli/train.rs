@@ -202,6 +202,8 @@ fn initialised(
     let file = file.canonicalize().map_err(Error::io("find", &file))?;
     let config = Contents::read(&file)?.info()?.config;
     let mut recipe = options.load_for(data, Some(&config), quiet)?;
+    // The model is the file's.
+    recipe.choose.sizes = false;
     recipe.train.init = Some(InitRecipe::of(&file)?);
     Ok(recipe)
 }
