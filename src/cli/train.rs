@@ -171,6 +171,10 @@ pub fn choose(recipe: &mut Recipe, data: &mut Prepared, options: &RunOptions) ->
     if !recipe.choose.is_open() {
         return Ok(());
     }
+    if recipe.choose.sizes && recipe.data.folder_size == 0 {
+        // Pictures stay of the size that they were read in, whatever the model's becomes.
+        recipe.data.folder_size = recipe.model.image_size();
+    }
     let mut chosen = choose::sizes(recipe, data);
     if !chosen.is_empty() {
         *data = data.again(recipe)?;
