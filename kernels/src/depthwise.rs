@@ -58,49 +58,19 @@ pub fn turned(kernel: &[f32]) -> Vec<f32> {
 
 /// `x` on a grid into a padded one; the border becomes 0.
 pub fn pad(x: &[f32], grid: Grid, channels: usize, padded: &mut [f32]) {
-    let row = grid.width * channels;
-    pad_rows(x, grid, channels, padded, |to, at| {
-        to.copy_from_slice(&x[at * row..][..row]);
-    });
-}
-
-/// The same of `x` times `by`.
-pub fn pad_product(x: &[f32], by: &[f32], grid: Grid, channels: usize, padded: &mut [f32]) {
-    let row = grid.width * channels;
-    pad_rows(x, grid, channels, padded, |to, at| {
-        product(&x[at * row..][..row], &by[at * row..][..row], to);
-    });
-}
-
-/// Fills the inner part of each inner row of a padded grid by `fill`, which gets its number, and the
-/// border with 0.
-fn pad_rows(
-    x: &[f32],
-    grid: Grid,
-    channels: usize,
-    padded: &mut [f32],
-    fill: impl Fn(&mut [f32], usize),
-) {
     assert_eq!(x.len(), grid.cells() * channels);
     assert_eq!(padded.len(), grid.padded().cells() * channels);
-    let rows = padded.chunks_exact_mut(grid.padded().width * channels);
-    for (number, row) in rows.enumerate() {
-        if number == 0 || number == grid.height + 1 {
-            row.fill(0.0);
-            continue;
-        }
-        let end = row.len() - channels;
+    let across = grid.padded().width * channels;
+    let (above, rest) = padded.split_at_mut(across);
+    let (inner, below) = rest.split_at_mut(grid.height * across);
+    above.fill(0.0);
+    below.fill(0.0);
+    let rows = x.chunks_exact(grid.width * channels);
+    for (x, row) in rows.zip(inner.chunks_exact_mut(across)) {
+        let end = across - channels;
         row[..channels].fill(0.0);
+        row[channels..end].copy_from_slice(x);
         row[end..].fill(0.0);
-        fill(&mut row[channels..end], number - 1);
-    }
-}
-
-dispatched! {
-    fn product(a: &[f32], b: &[f32], to: &mut [f32]) {
-        for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
-            *to = a * b;
-        }
     }
 }
 
@@ -245,8 +215,7 @@ mod tests {
             let mut d_kernel = vec![0.25; kernel.len()];
             add_kernel_gradient(&padded, &dy, grid, &mut d_kernel);
             let (mut d_padded, mut dx) = (padded.clone(), x.clone());
-            let ones = vec![1.0; dy.len()];
-            pad_product(&dy, &ones, grid, channels, &mut d_padded);
+            pad(&dy, grid, channels, &mut d_padded);
             convolve(
                 &d_padded,
                 &turned(&with_shortcut(&kernel)),

@@ -101,14 +101,14 @@ impl Compared {
     fn runs(&self, recipe: &Recipe, folder: &RunFolder) -> Vec<(Recipe, RunFolder)> {
         let mut runs = vec![];
         for number in 0..self.seeds() {
-            let seed = recipe.train.seed.wrapping_add(number);
+            let recipe = recipe.with_seed_after(number);
+            let seed = recipe.train.seed;
             let place = match self.seeds() {
                 1 => folder.0.clone(),
                 _ => folder.0.join(format!("seed-{seed}")),
             };
             for &model in self.models() {
                 let mut recipe = recipe.clone();
-                recipe.train.seed = seed;
                 recipe.model = recipe.model.named(model);
                 runs.push((recipe, RunFolder(place.join(model.to_string()))));
             }
@@ -119,7 +119,7 @@ impl Compared {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments {
-        recipe,
+        recipe: options,
         data,
         run,
         models,
@@ -129,16 +129,16 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if !models.is_empty() {
         Compared::new(models.clone(), seeds.unwrap_or(1)).check("--models", "--seeds")?;
     }
-    let (folder, recipe, compared) = match resume {
+    let (folder, mut recipe, compared) = match resume {
         Some(folder) => {
             let folder = RunFolder(folder);
             let compared = resumed(&folder)?;
             let mut run = Recipe::restore(&folder.recipe())?.to_go_on(folder.0.display())?;
-            recipe.precision.resume(&mut run)?;
+            options.precision.resume(&mut run)?;
             (Some(folder), run, compared)
         }
         None => {
-            let mut recipe = recipe.load(data.data.as_deref(), run.quiet || run.json)?;
+            let mut recipe = options.load(data.data.as_deref(), run.quiet || run.json)?;
             recipe.train.seeds = seeds.unwrap_or(recipe.train.seeds);
             let family = recipe.model.name().family;
             let usual = [false, true].map(|idea| ModelName {
@@ -163,14 +163,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     check_precision(recipe.train.precision, &run.device.open()?)?;
     let dataset = data.load(&recipe.data.set, dataset::square(&recipe))?;
     let mut prepared = dataset::prepared(dataset, &recipe)?;
-    let mut recipe = recipe;
     if let Some(&last) = compared.models().last()
         && recipe.choose.is_open()
     {
         // By the model that does the most, and the same for all.
         let own = recipe.model.clone();
         recipe.model = own.named(last);
-        choose(&mut recipe, &mut prepared, &run)?;
+        choose(&mut recipe, &mut prepared, &options.all_settings(), &run)?;
         recipe.model = match last.family == own.name().family {
             true => recipe.model.named(own.name()),
             false => own,

@@ -458,7 +458,8 @@ fn part(
             Part::Validation => prepared.validation,
         });
     }
-    if known == Known::Changed && (asked == Part::Validation || dataset.test.is_none()) {
+    let told = dataset.test.is_some() && !recipe.data.redivide;
+    if known == Known::Changed && (asked == Part::Validation || !told) {
         return Err(Error::data(
             set,
             "its images are not those that the run began with, and which of them the model was trained \

@@ -6,10 +6,11 @@ use burn::tensor::Device;
 use clap::Args;
 use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
-use smallvit::models::ModelConfig;
+use smallvit::models::{ModelConfig, ModelName};
 use smallvit::train::device;
 use smallvit::train::folder::RunFolder;
-use smallvit::train::recipe::Recipe;
+use smallvit::train::init::InitRecipe;
+use smallvit::train::recipe::{DataRecipe, Recipe};
 use smallvit::train::workers::Workers;
 use smallvit::{Error, Result};
 use smallvit_kernels::matrix::Precision;
@@ -109,50 +110,120 @@ impl RecipeOptions {
         self.load_for(data, None, quiet)
     }
 
-    /// The same with another model in place of the recipe's own, which `--set` still changes.
+    /// The same for a model of this name, whose fields are then those that `--set` changes.
+    pub fn load_named(
+        &self,
+        data: Option<&str>,
+        model: Option<ModelName>,
+        quiet: bool,
+    ) -> Result<Recipe> {
+        let Some(model) = model else {
+            return self.load(data, quiet);
+        };
+        let own = recipe(self.name(data), &[])?.model;
+        let mut recipe = match own.name().family == model.family {
+            true => self.load(data, quiet)?,
+            false => self.load_for(data, Some(&own.named(model)), quiet)?,
+        };
+        recipe.model = recipe.model.named(model);
+        Ok(recipe)
+    }
+
+    /// The recipe's name or file: the one that is asked for, or that of the data.
+    fn name(&self, data: Option<&str>) -> &str {
+        let set = setting(&self.settings, "data.set").map(|set| set.trim_matches(['"', '\'']));
+        match (&self.recipe, data.or(set)) {
+            (Some(name), _) => name,
+            // The Keras example's own data with its own recipe.
+            (None, Some("cifar100" | "cifar10")) => "keras-2022",
+            (None, None | Some("sign-digits")) => "quickstart",
+            (None, Some(_)) => "small",
+        }
+    }
+
+    /// All that was set, by flags, too.
+    pub fn all_settings(&self) -> Vec<String> {
+        let mut settings = self.settings.clone();
+        settings.extend(self.epochs.map(|epochs| format!("train.epochs={epochs}")));
+        settings.extend(self.batch.map(|batch| format!("train.batch={batch}")));
+        settings.extend(self.lr.map(|rate| format!("train.learning_rate={rate:?}")));
+        settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        settings.extend(self.precision.setting());
+        settings.extend(self.minutes.map(|m| format!("choose.minutes={m:?}")));
+        settings
+    }
+
+    /// The recipe with its changes, and another model in place of its own, which `--set` still changes.
     pub fn load_for(
         &self,
         data: Option<&str>,
         model: Option<&ModelConfig>,
         quiet: bool,
     ) -> Result<Recipe> {
-        let name = match (&self.recipe, data) {
-            (Some(name), _) => name,
-            // The Keras example's own data with its own recipe.
-            (None, Some("cifar100" | "cifar10")) => "keras-2022",
-            (None, None | Some("sign-digits")) => "quickstart",
-            (None, Some(_)) => "small",
-        };
-        let mut settings = self.settings.clone();
-        settings.extend(self.epochs.map(|epochs| format!("train.epochs={epochs}")));
-        settings.extend(self.batch.map(|batch| format!("train.batch={batch}")));
-        settings.extend(self.lr.map(|rate| format!("train.learning_rate={rate:?}")));
-        settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
-        settings.extend(self.minutes.map(|m| format!("choose.minutes={m:?}")));
-        // Who says how many epochs has chosen.
-        settings.extend(self.epochs.map(|_| "choose.minutes=0.0".into()));
-        settings.extend(self.precision.setting());
+        let name = self.name(data);
+        let mut settings = self.all_settings();
+        if setting(&settings, "train.epochs").is_some() && self.minutes.is_none() {
+            // Who says how many epochs has chosen.
+            settings.push("choose.minutes=0.0".into());
+        }
         settings.extend(shorter_warmup(name, &settings, quiet));
         if let Some(set) = data {
             // As TOML text, so that no path is taken for anything but a string.
             settings.push(format!("data.set={}", toml::Value::from(set)));
         }
         let mut recipe = self::recipe_for(name, model, &settings)?;
+        keep_others_division(&mut recipe, name, &settings, quiet)?;
         recipe.data.set = absolute(&recipe.data.set)?;
+        if let Some(init) = &mut recipe.train.init
+            && init.sha256.is_empty()
+        {
+            let file = Path::new(&init.file);
+            let file = file.canonicalize().map_err(Error::io("find", file))?;
+            *init = InitRecipe::of(&file)?;
+        }
         Ok(recipe)
     }
+}
+
+/// A recipe may divide its own set anew, as the quickstart does; another set keeps its own division, and the
+/// usual shares, unless settings say otherwise.
+fn keep_others_division(
+    recipe: &mut Recipe,
+    name: &str,
+    settings: &[String],
+    quiet: bool,
+) -> Result<()> {
+    let own = self::recipe(name, &[])?.data;
+    let is_set = |field: &str| setting(settings, field).is_some();
+    if !own.redivide || recipe.data.set == own.set || is_set("data.redivide") {
+        return Ok(());
+    }
+    let usual = DataRecipe::default();
+    recipe.data.redivide = false;
+    if !is_set("data.test") {
+        recipe.data.test = usual.test;
+    }
+    if !is_set("data.validation") {
+        recipe.data.validation = usual.validation;
+    }
+    if !quiet {
+        note!("{name} divides its own images anew; these keep their division (data.redivide)");
+    }
+    Ok(())
+}
+
+/// What a field is set to, by the last that says so.
+fn setting<'a>(settings: &'a [String], field: &str) -> Option<&'a str> {
+    settings.iter().rev().find_map(|setting| {
+        let (name, value) = setting.split_once('=')?;
+        (name.trim() == field).then_some(value.trim())
+    })
 }
 
 /// The warm-up for a training that settings make shorter than the recipe's own, and say nothing of
 /// its warm-up: the same share of it.
 fn shorter_warmup(name: &str, settings: &[String], quiet: bool) -> Option<String> {
-    let of = |field: &str| {
-        // The last one counts.
-        settings.iter().rev().find_map(|setting| {
-            let (name, value) = setting.split_once('=')?;
-            (name.trim() == field).then_some(value.trim())
-        })
-    };
+    let of = |field: &str| setting(settings, field);
     let own = Recipe::load(name, &[]).ok()?.train;
     let epochs: f64 = of("train.epochs")?.parse().ok()?;
     let share = epochs / own.epochs as f64;

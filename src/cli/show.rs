@@ -154,11 +154,13 @@ pub fn draw_patches(
             .collect()
     };
     let numbers = |tensor: Tensor<3>| smallvit::params::Array::of(tensor).values;
+    let grid = size / patch;
+    // Of a hybrid's stem the last patch may reach over the edge: whole ones are drawn.
     let image = || -> Tensor<4> {
         let data = TensorData::new(resized.clone(), [1, size, size, channels]);
-        Tensor::from_data(data, &device::cpu())
+        let image = Tensor::<4>::from_data(data, &device::cpu());
+        image.narrow(1, 0, grid * patch).narrow(2, 0, grid * patch)
     };
-    let grid = size / patch;
     let panel = |title: &str, pixels: Vec<u8>| PatchPanel {
         title: title.into(),
         rows: grid,

@@ -19,6 +19,7 @@ use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
+use super::hints;
 use super::options::{self, RunOptions};
 use super::output::{self, note};
 use super::signals;
@@ -29,7 +30,7 @@ use super::train::{Job, draw_curves, drawn_again, tell_lost_and_restarted, tell_
 /// Runs are numbered folders of --out. Those that have ended are passed over, one that was stopped
 /// goes on: the same command again finishes a sweep, and with --index each machine takes the runs that
 /// it is given. The table is of validation accuracies, by which one chooses; each run's test accuracy
-/// stands in its result.json.
+/// stands in its result.json. Without --out they are in runs/<the document's name>; --dry-run lists them.
 #[derive(Args)]
 pub struct Arguments {
     /// The sweep, as TOML: recipes, models, seeds, set, [grid], [[variants]].
@@ -121,13 +122,14 @@ pub fn run(arguments: Arguments) -> Result<()> {
     for planned in &runs {
         // Those that have ended, too: with other settings they would be taken for what they are not.
         checkpoint::check_recipe(&planned.folder, &planned.recipe, &planned.folder.recipe())?;
+        refuse_other_data(planned)?;
     }
     let stop = signals::stop_flag();
     let mut job = Job {
         options: &run,
         data_options: &data,
         stop: &stop,
-        resume_command: resume_command(&path, &folder, &settings),
+        resume_command: resume_command(&path, &folder, &settings, &index, keep_checkpoints),
         from: checkpoint::From::Last,
         models_after: 0,
     };
@@ -137,6 +139,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let chosen: Vec<_> = chosen.filter(|(_, planned)| waiting(planned)).collect();
     job.models_after = chosen.len() as u64;
     let mut loaded = Loaded::default();
+    let mut diverged = vec![];
     for (number, planned) in chosen {
         job.models_after -= 1;
         let recipe = &planned.recipe;
@@ -153,14 +156,52 @@ pub fn run(arguments: Arguments) -> Result<()> {
         if is_new {
             tell_sizes(prepared, &run);
         }
-        let done = job.run(recipe, prepared, &planned.folder)?;
+        let done = match job.run(recipe, prepared, &planned.folder) {
+            Err(error @ Error::Diverged { .. }) => {
+                // The others may fare better.
+                note!("run {}: {}", number + 1, hints::message(&error));
+                diverged.push(number + 1);
+                continue;
+            }
+            done => done?,
+        };
         let drawn = draw_curves(&planned.folder, recipe, &[done]);
         drawn_again(drawn, false, &planned.folder, "curves.png")?;
         if !keep_checkpoints {
             drop_checkpoints(&planned.folder)?;
         }
     }
-    tell(&cases, &runs, &folder, &run)
+    tell(&cases, &runs, &folder, &run)?;
+    if diverged.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Diverged {
+        place: folder.0.display().to_string(),
+        problem: format!(
+            "of these runs nothing came: {}",
+            words::listed(&diverged, 20)
+        ),
+        remedy: "all others stand; leave out what made them diverge, such as a learning rate, in \
+                 another sweep"
+            .into(),
+    })
+}
+
+/// Refuses a run that has begun on another data set: where one may have moved, a sweep's runs are compared.
+fn refuse_other_data(planned: &Planned) -> Result<()> {
+    let path = planned.folder.recipe();
+    if !path.exists() {
+        return Ok(());
+    }
+    let began = Recipe::restore(&path)?.recipe.data.set;
+    if began == planned.recipe.data.set {
+        return Ok(());
+    }
+    Err(Error::recipe(
+        "data.set",
+        format!("{} was trained on {began}", planned.folder.0.display()),
+        "give the same data, or another folder",
+    ))
 }
 
 /// The runs: all seeds of a case, then those of the next.
@@ -170,12 +211,10 @@ fn planned<'a>(cases: &'a [Case], seeds: u64, out: &Path) -> Vec<Planned<'a>> {
     let mut runs = vec![];
     for case in cases {
         for number in 0..seeds {
-            let mut recipe = case.recipe.clone();
-            recipe.train.seed = recipe.train.seed.wrapping_add(number);
             let name = format!("{:0digits$}", runs.len() + 1);
             runs.push(Planned {
                 case,
-                recipe,
+                recipe: case.recipe.with_seed_after(number),
                 folder: RunFolder(out.join(name)),
             });
         }
@@ -245,7 +284,13 @@ fn drop_checkpoints(folder: &RunFolder) -> Result<()> {
     Ok(())
 }
 
-fn resume_command(sweep: &Path, folder: &RunFolder, settings: &[String]) -> String {
+fn resume_command(
+    sweep: &Path,
+    folder: &RunFolder,
+    settings: &[String],
+    index: &[usize],
+    keep_checkpoints: bool,
+) -> String {
     let mut command = format!(
         "smallvit sweep {} --out {}",
         options::quoted(sweep),
@@ -253,6 +298,12 @@ fn resume_command(sweep: &Path, folder: &RunFolder, settings: &[String]) -> Stri
     );
     for setting in settings {
         command += &format!(" --set {}", options::quoted(Path::new(setting)));
+    }
+    for number in index {
+        command += &format!(" --index {number}");
+    }
+    if keep_checkpoints {
+        command += " --keep-checkpoints";
     }
     command
 }
@@ -383,7 +434,7 @@ fn percent(spread: Spread) -> String {
     }
 }
 
-/// Whether the best case is better than the next one by more than chance, where both have all seeds.
+/// Whether the best case is better than the next one by more than chance, where both have the same seeds.
 fn sentence(of_cases: &[(&Case, Vec<RunResult>)]) -> Option<String> {
     type Ranked<'a> = (&'a Case, Vec<f64>, Vec<u64>);
     let mut ranked: Vec<Ranked> = of_cases

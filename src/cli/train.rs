@@ -80,7 +80,7 @@ impl From<Start> for checkpoint::From {
 
 pub fn run(arguments: Arguments) -> Result<()> {
     let Arguments {
-        recipe,
+        recipe: options,
         data,
         run,
         model,
@@ -88,19 +88,19 @@ pub fn run(arguments: Arguments) -> Result<()> {
         resume,
         from,
     } = arguments;
-    let (folder, recipe) = match resume {
+    let (folder, mut recipe) = match resume {
         Some(folder) => {
             let (folder, mut run) = resumed(folder, from)?;
-            recipe.precision.resume(&mut run)?;
+            options.precision.resume(&mut run)?;
             (Some(folder), run)
         }
         None => {
             let quiet = run.quiet || run.json;
             let mut recipe = match &init {
-                Some(from) => initialised(&recipe, data.data.as_deref(), from, quiet)?,
-                None => recipe.load(data.data.as_deref(), quiet)?,
+                Some(from) => initialised(&options, data.data.as_deref(), from, quiet)?,
+                None => options.load_named(data.data.as_deref(), model, quiet)?,
             };
-            if let Some(model) = model {
+            if let (Some(_), Some(model)) = (&init, model) {
                 recipe.model = recipe.model.named(model);
             }
             (None, recipe)
@@ -123,8 +123,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         None => error,
     })?;
     let mut prepared = dataset::prepared(dataset, &recipe)?;
-    let mut recipe = recipe;
-    choose(&mut recipe, &mut prepared, &run)?;
+    choose(&mut recipe, &mut prepared, &options.all_settings(), &run)?;
     if let (None, Some(init)) = (&folder, &recipe.train.init) {
         // What fits is told, and refused, before any work.
         let (_, taken) = init.begin(prepared.info.init(recipe.train.seed, &device::cpu()))?;
@@ -167,16 +166,34 @@ pub fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Chooses what the recipe leaves to be chosen, and says what and why.
-pub fn choose(recipe: &mut Recipe, data: &mut Prepared, options: &RunOptions) -> Result<()> {
+/// What `settings` say stands above what is chosen.
+pub fn choose(
+    recipe: &mut Recipe,
+    data: &mut Prepared,
+    settings: &[String],
+    options: &RunOptions,
+) -> Result<()> {
     if !recipe.choose.is_open() {
         return Ok(());
     }
+    // Of epochs and minutes the recipe was told which it is to be.
+    let epochs = if recipe.choose.minutes > 0.0 {
+        "train.epochs"
+    } else {
+        "choose."
+    };
+    let asked = |setting: &&String| {
+        let name = setting.split('=').next().unwrap_or_default().trim();
+        !name.starts_with("choose.") && name != epochs
+    };
+    let settings: Vec<String> = settings.iter().filter(asked).cloned().collect();
     if recipe.choose.sizes && recipe.data.folder_size == 0 {
         // Pictures stay of the size that they were read in, whatever the model's becomes.
         recipe.data.folder_size = recipe.model.image_size();
     }
     let mut chosen = choose::sizes(recipe, data);
     if !chosen.is_empty() {
+        *recipe = recipe.with(&settings)?;
         *data = data.again(recipe)?;
     }
     if recipe.choose.minutes > 0.0 {
@@ -185,9 +202,13 @@ pub fn choose(recipe: &mut Recipe, data: &mut Prepared, options: &RunOptions) ->
         chosen.extend(choose::epochs(recipe, &plan));
     }
     chosen.extend(choose::augmentation(recipe));
-    recipe.check()?;
+    *recipe = recipe.with(&settings)?;
     if !options.quiet && !options.json && !chosen.is_empty() {
-        note!("chosen: {}", chosen.join("; "));
+        let but = match settings.is_empty() {
+            true => "",
+            false => " (but for what is set)",
+        };
+        note!("chosen{but}: {}", chosen.join("; "));
     }
     Ok(())
 }

@@ -17,20 +17,19 @@
 //! around the convolutions' grids tell them.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use smallvit_kernels::attention::Position;
 use smallvit_kernels::depthwise::Grid;
 
 use super::hybrid_config::{HybridPool, Stage as Sizes};
 use super::vit_config::Temperature as TemperatureName;
 use super::{HybridConfig, ModelConfig};
+use crate::nn::Layer;
 use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
 use crate::nn::mlp::{MlpConfig, MlpResidual};
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
-use crate::nn::{Context, Layer, fused};
 use crate::params::init::{Initialiser, Scheme};
 
 /// How all kernels begin.
@@ -120,25 +119,6 @@ impl Hybrid {
                 &init.at("head"),
             ),
         }
-    }
-
-    /// `[image, row, column, channel]` → the first stage's tokens, `[image, token, dim]`.
-    pub fn embed(&self, images: Tensor<4>, context: &mut Context) -> Tensor<3> {
-        let [count, height, width, channels] = images.dims();
-        let pixels = images.reshape([count, height * width, channels]);
-        fused::run(&[&self.stem], pixels, context)
-    }
-
-    /// The stages: the first one's tokens → what goes out of the last.
-    pub fn encode(&self, tokens: Tensor<3>, context: &mut Context) -> Tensor<3> {
-        let chains = self.stages.iter().flat_map(Stage::chains);
-        chains.fold(tokens, |x, chain| fused::run(&chain, x, context))
-    }
-
-    /// `[image, token, dim]` → logits `[image, class]`.
-    pub fn classify(&self, encoded: Tensor<3>, context: &mut Context) -> Tensor<2> {
-        let features = fused::run(&[&self.pooling], encoded, context).flatten(1, 2);
-        self.head.forward(features, context)
     }
 
     /// The layers that images go through one by one, in order; those of a chain as one.

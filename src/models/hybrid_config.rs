@@ -170,6 +170,13 @@ impl HybridConfig {
     }
 
     fn check_stages(&self, spt: bool, lsa: bool) -> Result<()> {
+        if self.stem_stride == 1 && self.stem_patch.is_multiple_of(2) {
+            return refuse(
+                "stem_patch",
+                format!("{} pixels have no middle one", self.stem_patch),
+                "choose an odd number where stem_stride is 1".into(),
+            );
+        }
         if spt && self.stem_patch < 2 {
             return refuse(
                 "stem_patch",
@@ -250,8 +257,9 @@ impl FamilyConfig for HybridConfig {
     }
 
     fn patch_size(&self) -> usize {
-        // Those of the stem overlap; what each adds to the one before is as large as its stride.
-        self.stem_stride
+        // Those of the stem overlap; what each adds to the one before is as large as its stride. Of one
+        // pixel, there would be nothing to see.
+        self.stem_stride.max(2)
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {

@@ -26,7 +26,7 @@ pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
 use crate::nn::head::Head;
-use crate::nn::{Context, Layer};
+use crate::nn::{Context, Layer, fused};
 use crate::params::init::Initialiser;
 
 /// A model of any family.
@@ -86,31 +86,31 @@ impl Model {
         self.classify(encoded, context)
     }
 
-    /// Images `[image, row, column, channel]` → what the encoder takes, `[image, token, dim]`.
+    /// Images `[image, row, column, channel]` → what the encoder takes, `[image, token, dim]`: the first
+    /// chain.
     pub fn embed(&self, images: Tensor<4>, context: &mut Context) -> Tensor<3> {
-        match self {
-            Self::Vit(model) => model.embed(images, context),
-            Self::Hybrid(model) => model.embed(images, context),
-        }
+        let [count, height, width, channels] = images.dims();
+        let pixels = images.reshape([count, height * width, channels]);
+        fused::run(&self.parts().0[0], pixels, context)
     }
 
-    /// The encoder: `[image, token, dim]` → the same, or, of a pyramid, fewer and wider tokens.
+    /// The encoder: `[image, token, dim]` → the same, or, of a pyramid, fewer and wider tokens. All chains
+    /// but the first and the last.
     pub fn encode(&self, tokens: Tensor<3>, context: &mut Context) -> Tensor<3> {
-        match self {
-            Self::Vit(model) => model.encode(tokens, context),
-            Self::Hybrid(model) => model.encode(tokens, context),
-        }
+        let (chains, _) = self.parts();
+        let encoder = chains[1..chains.len() - 1].iter();
+        encoder.fold(tokens, |x, chain| fused::run(chain, x, context))
     }
 
-    /// The encoder's tokens → logits `[image, class]`.
+    /// The encoder's tokens → logits `[image, class]`: the last chain, and the classifier.
     pub fn classify(&self, encoded: Tensor<3>, context: &mut Context) -> Tensor<2> {
-        match self {
-            Self::Vit(model) => model.classify(encoded, context),
-            Self::Hybrid(model) => model.classify(encoded, context),
-        }
+        let (chains, head) = self.parts();
+        let features = fused::run(&chains[chains.len() - 1], encoded, context);
+        head.forward(features.flatten(1, 2), context)
     }
 
-    /// The layers that images go through one by one, those of a chain as one; and the classifier.
+    /// The layers that images go through one by one, those of a chain as one: the embedding first, the
+    /// pooling last. And the classifier.
     fn parts(&self) -> (Vec<Vec<&dyn Layer>>, &Head) {
         match self {
             Self::Vit(model) => (model.chains(), &model.head),

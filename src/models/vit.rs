@@ -15,11 +15,11 @@
 //! and stochastic depth. [`VitConfig`] spans both.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use smallvit_kernels::attention::Position;
 
 use super::vit_config::{InitialWeights, Pool as PoolName, Temperature as TemperatureName};
 use super::{ModelConfig, VitConfig};
+use crate::nn::Layer;
 use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
@@ -27,7 +27,6 @@ use crate::nn::mlp::{MlpConfig, MlpResidual};
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
 use crate::nn::sequence::Sequence;
-use crate::nn::{Context, Layer, fused};
 use crate::params::init::{Distribution, Initialiser, Scheme};
 
 /// A Vision Transformer for classification.
@@ -108,47 +107,15 @@ impl Vit {
         }
     }
 
-    /// `[image, row, column, channel]` → `[image, token, dim]`, class token and positions added.
-    pub fn embed(&self, images: Tensor<4>, context: &mut Context) -> Tensor<3> {
-        let [images_, height, width, channels] = images.dims();
-        let pixels = images.reshape([images_, height * width, channels]);
-        fused::run(&self.first_chain(), pixels, context)
-    }
-
-    /// The blocks: `[image, token, dim]` → the same shape.
-    pub fn encode(&self, tokens: Tensor<3>, context: &mut Context) -> Tensor<3> {
-        let blocks = self.blocks.iter();
-        blocks.fold(tokens, |x, block| fused::run(&block.chain(), x, context))
-    }
-
-    /// `[image, token, dim]` → logits `[image, class]`.
-    pub fn classify(&self, encoded: Tensor<3>, context: &mut Context) -> Tensor<2> {
-        let features = fused::run(&self.last_chain(), encoded, context).flatten(1, 2);
-        self.head.forward(features, context)
-    }
-
-    fn first_chain(&self) -> [&dyn Layer; 2] {
-        [&self.embedding, &self.sequence]
-    }
-
-    fn last_chain(&self) -> [&dyn Layer; 1] {
-        [&self.pooling]
-    }
-
     /// The layers that images go through one by one, in order; those of a chain as one.
     pub(super) fn chains(&self) -> Vec<Vec<&dyn Layer>> {
-        let blocks = self.blocks.iter().map(|block| block.chain().to_vec());
-        std::iter::once(self.first_chain().to_vec())
-            .chain(blocks)
-            .chain([self.last_chain().to_vec()])
-            .collect()
-    }
-}
-
-impl Block {
-    /// One image stays in a core's cache through both residuals.
-    fn chain(&self) -> [&dyn Layer; 2] {
-        [&self.attention, &self.mlp]
+        let mut all: Vec<Vec<&dyn Layer>> = vec![vec![&self.embedding, &self.sequence]];
+        for block in &self.blocks {
+            // One image stays in a core's cache through both residuals.
+            all.push(vec![&block.attention, &block.mlp]);
+        }
+        all.push(vec![&self.pooling]);
+        all
     }
 }
 

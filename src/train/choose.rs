@@ -20,7 +20,7 @@ pub struct ChooseRecipe {
     /// there are.
     pub sizes: bool,
     /// As many epochs as fit into so many minutes, measured on a few steps, with the warm-up and the
-    /// averaged weights' decay for them; 0 leaves them as the recipe says.
+    /// averaged weights' decay for them (not Lookahead's); 0 leaves them as the recipe says.
     pub minutes: f64,
     /// Whether TrivialAugment is left out of a training too short for it.
     pub augmentation: bool,
@@ -119,7 +119,9 @@ pub fn epochs(recipe: &mut Recipe, plan: &Plan) -> Option<String> {
     train.epochs = epochs as u64;
     train.warmup_epochs = WARMUP * epochs;
     let steps = epochs * plan.steps_per_epoch as f64;
-    if let Some(average) = &mut train.average {
+    if let Some(average) = &mut train.average
+        && average.lookahead == 0
+    {
         // As many digits as one would write.
         let decay = (1.0 - 1.0 / (AVERAGED * steps)).clamp(0.9, 0.9999);
         average.decay = (decay * 1e4).round() / 1e4;

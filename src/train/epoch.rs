@@ -70,7 +70,10 @@ pub fn epoch(
         validation,
         seconds: counters.epoch_seconds,
         images_per_second: counters.sums.images as f64 / trained,
-        gradient_norm: Some(counters.norms / counters.epoch_steps as f64),
+        gradient_norm: match counters.norms {
+            (_, 0) => None,
+            (sum, steps) => Some(sum / steps as f64),
+        },
         weight_norm,
         temperature,
     };

@@ -126,8 +126,10 @@ impl Optimizer {
     /// clipped, too.
     pub fn step(&mut self, model: Model, mut gradients: Checked, rate: f64) -> (Model, f64) {
         self.steps += 1;
-        let clip = clip(&mut gradients, self.config.clip_norm);
-        let mut squares = Squares::default();
+        let known = (self.config.clip_norm > 0.0).then(|| gradients.norm());
+        let clip = clip(known, self.config.clip_norm);
+        // Where the norm is not known, it is summed on the way.
+        let mut squares = known.is_none().then(Squares::default);
         let directions = match self.config.rule {
             Rule::Muon => self.directions(&model, &mut gradients, clip, &mut squares),
             Rule::Adamw | Rule::Lion => BTreeMap::new(),
@@ -144,7 +146,8 @@ impl Optimizer {
             moments: &mut self.moments,
         };
         let model = params::map(model, &mut step);
-        (model, step.squares.root())
+        let norm = step.squares.map(Squares::root).or(known);
+        (model, norm.unwrap_or_default())
     }
 
     /// Where Muon's matrices go, by name; their momentum is kept.
@@ -153,7 +156,7 @@ impl Optimizer {
         model: &Model,
         gradients: &mut Checked,
         clip: Option<f64>,
-        squares: &mut Squares,
+        squares: &mut Option<Squares>,
     ) -> BTreeMap<String, Tensor<1>> {
         let (mut names, mut work) = (vec![], vec![]);
         for (name, shape) in params::shapes(model) {
@@ -161,7 +164,9 @@ impl Optimizer {
                 continue;
             };
             let gradient = gradients.take(&name).expect(CHECKED).formed();
-            squares.add(&gradient);
+            if let Some(squares) = squares {
+                squares.add(&gradient);
+            }
             let momentum = match self.moments.remove(&name) {
                 Some(moments) => moments.first,
                 None => zeros(matrices.numbers(), &gradient.device()),
@@ -270,21 +275,17 @@ fn zeros(length: usize, device: &Device) -> Tensor<1> {
 
 const CHECKED: &str = "the gradients were checked against these parameters";
 
-/// What the gradients are multiplied by so that their norm is at most `most`; they are formed for it.
-fn clip(gradients: &mut Checked, most: f64) -> Option<f64> {
-    if most == 0.0 {
-        return None;
-    }
-    let norm = gradients.norm();
-    (norm > most).then_some(most / norm)
+/// What gradients of this norm are multiplied by so that it is at most `most`.
+fn clip(norm: Option<f64>, most: f64) -> Option<f64> {
+    norm.filter(|norm| *norm > most).map(|norm| most / norm)
 }
 
 /// One step of all parameters.
 struct Step<'a> {
     config: OptimizerConfig,
     gradients: Checked,
-    /// Of the gradients that were met.
-    squares: Squares,
+    /// Of the gradients that were met, unless their norm is known.
+    squares: Option<Squares>,
     /// Muon's, whose gradients have been taken out.
     directions: BTreeMap<String, Tensor<1>>,
     clip: Option<f64>,
@@ -325,7 +326,9 @@ impl MapParameter for Step<'_> {
             self.fused(value, gradient, moments, factors)
         } else {
             let gradient = gradient.formed();
-            self.squares.add(&gradient);
+            if let Some(squares) = &mut self.squares {
+                squares.add(&gradient);
+            }
             self.composed(value, gradient, moments, factors)
         };
         self.moments.insert(name.into(), moments);
@@ -357,7 +360,7 @@ impl Step<'_> {
         }
     }
 
-    /// In one pass over memory, in place, in which the gradient's squares are summed, too. A gradient that
+    /// In one pass over memory, in place, in which the gradient's squares are summed, too, if they are to be. A gradient that
     /// is not formed is made on the way, each part where it is used.
     fn fused(
         &mut self,
@@ -376,6 +379,8 @@ impl Step<'_> {
         let (alpha, keep) = (factors.alpha as f32, (1.0 - factors.decay) as f32);
         let clip = self.clip.unwrap_or(1.0) as f32;
         let chunks = w.par_chunks_mut(length).zip(m.par_chunks_mut(length));
+        let sums = self.squares.is_some();
+        let square = |g: &[f32]| if sums { squares_of(g) } else { 0.0 };
         let squares: Vec<f64>;
         let second = match moments.second.map(values) {
             Some(mut v) => {
@@ -392,7 +397,7 @@ impl Step<'_> {
                     .map(|(number, ((w, m), v))| {
                         g.part(number, |g| {
                             adamw::step(&constants, w, g, m, v);
-                            squares_of(g)
+                            square(g)
                         })
                     })
                     .collect();
@@ -411,14 +416,16 @@ impl Step<'_> {
                     .map(|(number, (w, m))| {
                         g.part(number, |g| {
                             lion::step(&constants, w, g, m);
-                            squares_of(g)
+                            square(g)
                         })
                     })
                     .collect();
                 None
             }
         };
-        self.squares.add_parts(squares);
+        if let Some(sum) = &mut self.squares {
+            sum.add_parts(squares);
+        }
         let length = [w.len()];
         let tensor = |values| Tensor::from_data(TensorData::new(values, length), &Device::flex());
         let (first, second) = (tensor(m), second.map(tensor));
@@ -490,9 +497,11 @@ mod tests {
     #[test]
     fn clipping_scales_all_gradients_to_one_norm() {
         let mut gradients = checked(&[("a", [3.0, 0.0]), ("b", [0.0, 4.0])]);
-        assert_eq!(clip(&mut gradients, 0.0), None);
-        assert_eq!(clip(&mut gradients, 5.0), None);
-        assert_eq!(clip(&mut gradients, 1.0), Some(0.2));
+        let norm = gradients.norm();
+        assert_eq!(norm, 5.0);
+        assert_eq!(clip(None, 1.0), None);
+        assert_eq!(clip(Some(norm), 5.0), None);
+        assert_eq!(clip(Some(norm), 1.0), Some(0.2));
     }
 
     fn step<'a>(
@@ -503,7 +512,7 @@ mod tests {
         Step {
             config,
             gradients: checked(&[]),
-            squares: Squares::default(),
+            squares: None,
             directions: BTreeMap::new(),
             clip: Some(0.3),
             steps: 1,

@@ -722,6 +722,22 @@ impl Recipe {
         Ok(())
     }
 
+    /// The same with these settings on top, as [`load`](Self::load) takes them.
+    pub fn with(&self, settings: &[String]) -> Result<Self> {
+        let mut table = Table::try_from(self).expect("a recipe is plain data");
+        for setting in settings {
+            settings::set(&mut table, setting)?;
+        }
+        Self::read(table)
+    }
+
+    /// The same with the seed that comes so many after its own; what a file can hold is gone round.
+    pub fn with_seed_after(&self, number: u64) -> Self {
+        let mut recipe = self.clone();
+        recipe.train.seed = recipe.train.seed.wrapping_add(number) & i64::MAX as u64;
+        recipe
+    }
+
     /// What training images go through in an epoch, counted from 0.
     pub fn augmentation(&self, epoch: u64) -> EpochAugmentation {
         let clean = epoch + self.augment.clean_epochs >= self.train.epochs;

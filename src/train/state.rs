@@ -41,9 +41,10 @@ pub struct Counters {
     pub epoch_steps: u64,
     /// What the epoch under way has summed up.
     pub sums: Sums,
-    /// Sum of the gradients' norms over the steps of the epoch under way.
+    /// Sum of the gradients' norms over steps of the epoch under way, and over how many: an earlier
+    /// version's steps have none.
     #[serde(default)]
-    pub norms: f64,
+    pub norms: (f64, u64),
     /// Seconds spent on the epoch under way.
     pub epoch_seconds: f64,
     /// Seconds spent on the whole run.
@@ -71,7 +72,7 @@ impl Counters {
         self.history.push(row);
         self.epochs += 1;
         (self.epoch_steps, self.sums) = (0, Sums::default());
-        (self.norms, self.epoch_seconds) = (0.0, 0.0);
+        (self.norms, self.epoch_seconds) = ((0.0, 0), 0.0);
     }
 }
 

@@ -58,8 +58,13 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
     let gradients = outcome.gradients.checked(state.optimizer.names())?;
     let done = ((step + 1) as f64 / how.steps as f64).min(1.0);
     let gradient_norm = how.workers.together(|| state.update(gradients, rate, done));
+    if !gradient_norm.is_finite() {
+        // Whatever it has made of the weights is not saved.
+        return Err(diverged(&state.counters));
+    }
     let counters = &mut state.counters;
-    counters.norms += gradient_norm;
+    counters.norms.0 += gradient_norm;
+    counters.norms.1 += 1;
     counters.step += 1;
     counters.epoch_steps += 1;
     counters
@@ -80,7 +85,7 @@ pub fn train_step(state: &mut TrainState, batch: &Batch, how: &StepConfig) -> Re
 pub fn diverged(counters: &Counters) -> Error {
     Error::Diverged {
         place: counters.place(),
-        problem: "the loss is not a number any more".into(),
+        problem: "the loss, or a gradient, is not a number any more".into(),
         remedy: "begin a new run with a lower train.learning_rate, a warm-up \
                  (train.schedule=warmup-cosine, train.warmup_epochs), or train.clip_norm=1"
             .into(),

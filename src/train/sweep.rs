@@ -165,11 +165,7 @@ impl Sweep {
                         let told = told.filter(|(_, values)| length(values) > 1);
                         parts.extend(told.map(|(setting, _)| setting.clone()));
                         let all = [&self.set, &variant.set, &settings, more].concat();
-                        let mut recipe = Recipe::load(recipe, &all)?;
-                        if let Some(model) = model {
-                            recipe.model = recipe.model.named(model);
-                            recipe.check()?;
-                        }
+                        let recipe = loaded(recipe, model, &all)?;
                         cases.push(Case {
                             label: parts.join(", "),
                             recipe,
@@ -194,6 +190,19 @@ impl Sweep {
         }
         all
     }
+}
+
+/// A recipe with settings, for this model: settings of a model of another family are that one's.
+fn loaded(name: &str, model: Option<ModelName>, settings: &[String]) -> Result<Recipe> {
+    let Some(model) = model else {
+        return Recipe::load(name, settings);
+    };
+    let own = Recipe::load(name, &[])?.model;
+    let other = (own.name().family != model.family).then(|| own.named(model));
+    let mut recipe = Recipe::load_for(name, other.as_ref(), settings)?;
+    recipe.model = recipe.model.named(model);
+    recipe.check()?;
+    Ok(recipe)
 }
 
 fn length(values: &Value) -> usize {
@@ -248,6 +257,14 @@ mod tests {
         let cases = read("").unwrap().cases(&[]).unwrap();
         assert_eq!((cases.len(), cases[0].label.as_str()), (1, ""));
         assert_eq!(cases[0].recipe, Recipe::load("quickstart", &[]).unwrap());
+    }
+
+    #[test]
+    fn settings_of_a_model_are_those_of_the_family_that_is_trained() {
+        let sweep = "models = [\"sl-hybrid\"]\nset = [\"model.dims=[32,64]\"]";
+        let cases = read(sweep).unwrap().cases(&[]).unwrap();
+        let model = toml::to_string(&cases[0].recipe.model).unwrap();
+        assert!(model.contains("dims = [32, 64]"), "{model}");
     }
 
     #[test]

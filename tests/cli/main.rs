@@ -51,7 +51,8 @@ fn smallvit(folder: &Path, arguments: &[&str]) -> Command {
 fn tiny(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = smallvit(folder, arguments);
     // The recipe of other data leaves sizes to be chosen.
-    if arguments.contains(&"--data") && !arguments.contains(&"--recipe") {
+    let names_data = |argument: &&str| *argument == "--data" || argument.starts_with("data.set=");
+    if arguments.iter().any(names_data) && !arguments.contains(&"--recipe") {
         command.args(["--recipe", "quickstart"]);
     }
     for setting in TINY {
