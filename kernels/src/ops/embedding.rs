@@ -94,21 +94,22 @@ impl Embedding {
     fn cells(&self, first: usize, tokens: usize, mut each: impl FnMut(Option<usize>)) {
         let by = (self.patch / 2) as isize;
         let (patch, stride, (_, across)) = (self.patch, self.stride, self.grid());
-        let padding = self.padding as isize;
         let shifts = self.shifts();
+        let inside = |at: Option<usize>, length: usize| at.filter(|&at| at < length);
         for token in first..first + tokens {
             let (top, left) = (token / across * stride, token % across * stride);
             for cell in 0..patch * patch {
+                // What is shifted is the grid alone: zeros come in from around it.
                 let (y, x) = (top + cell / patch, left + cell % patch);
+                let y = inside(y.checked_sub(self.padding), self.height);
+                let x = inside(x.checked_sub(self.padding), self.width);
+                let own = y.zip(x);
                 for (down, right) in shifts {
-                    // What is shifted is the grid alone: zeros come in from around it.
-                    let inside = |at: usize, by: isize, length: usize| {
-                        let own = at.checked_add_signed(-padding).filter(|&at| at < length)?;
-                        own.checked_add_signed(by).filter(|&at| at < length)
-                    };
-                    let y = inside(y, down * by, self.height);
-                    let x = inside(x, right * by, self.width);
-                    each(y.zip(x).map(|(y, x)| y * self.width + x));
+                    each(own.and_then(|(y, x)| {
+                        let y = inside(y.checked_add_signed(down * by), self.height)?;
+                        let x = inside(x.checked_add_signed(right * by), self.width)?;
+                        Some(y * self.width + x)
+                    }));
                 }
             }
         }
