@@ -11,7 +11,6 @@ use smallvit::train::checkpoint;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::history::Epoch;
-use smallvit::train::metrics::Metrics;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::train::room::{self, Disk};
@@ -20,11 +19,13 @@ use smallvit::train::trials::{Difference, Spread};
 use smallvit::words;
 use smallvit::{Error, Result};
 
+use super::charts;
 use super::dataset::{self, DataOptions};
 use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
-use super::show::draw_patches;
+use super::report;
+use super::show::draw_token;
 use super::signals;
 use super::train::{
     Job, choose, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
@@ -268,15 +269,23 @@ pub fn run(arguments: Arguments) -> Result<()> {
     drawn_again(drawn, ended, &folder, "curves.png")?;
     // Why it works: what a token sees with and without shifted patches.
     const PATCHES: &str = "patches.png";
-    let drawn = draw_patches(
+    let drawn = draw_token(
         &prepared.name,
         &prepared.train.split,
         &prepared.info.classes,
         &recipe,
         prepared.train.samples[0] as usize,
+        None,
         &folder.0.join(PATCHES),
     );
     drawn_again(drawn.map(|_| ()), ended, &folder, PATCHES)?;
+    if !ended || !folder.report().exists() {
+        let runs: Vec<RunFolder> = runs.iter().map(|(_, own)| own.clone()).collect();
+        for own in &runs {
+            report::write(own, std::slice::from_ref(own), &prepared, true);
+        }
+        report::write(&folder, &runs, &prepared, run.quiet || run.json);
+    }
     refuse_lost(&results, &folder)
 }
 
@@ -288,29 +297,14 @@ fn mean_run(done: &[Done], model: ModelName) -> Done {
     let own: Vec<&Done> = done.iter().filter(|(r, _)| r.model == model).collect();
     let mean =
         |of: &dyn Fn(&Done) -> f64| own.iter().map(|done| of(done)).sum::<f64>() / own.len() as f64;
-    let (first, history) = own[0];
+    let (first, _) = own[0];
     let result = RunResult {
         test_top1: mean(&|(result, _)| result.test_top1),
         test_top1_standard_error: None,
         ..first.clone()
     };
-    // Runs that ended early are shorter.
-    let epochs = own
-        .iter()
-        .map(|(_, history)| history.len())
-        .min()
-        .unwrap_or(0);
-    let metrics = |at: usize, of: fn(&Epoch) -> Metrics| Metrics {
-        loss: mean(&|(_, history)| of(&history[at]).loss),
-        top1: mean(&|(_, history)| of(&history[at]).top1),
-        top5: mean(&|(_, history)| of(&history[at]).top5),
-    };
-    let epoch = |at: usize| Epoch {
-        train: metrics(at, |epoch| epoch.train),
-        validation: metrics(at, |epoch| epoch.validation),
-        ..history[at]
-    };
-    (result, (0..epochs).map(epoch).collect())
+    let histories: Vec<&[Epoch]> = own.iter().map(|(_, history)| history.as_slice()).collect();
+    (result, charts::mean(&histories))
 }
 
 /// A model's runs with all seeds.
@@ -455,6 +449,14 @@ fn check_models(models: &[ModelName], place: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The runs of a comparison that has at least begun, in their order.
+pub fn runs_in(folder: &RunFolder) -> Result<Vec<RunFolder>> {
+    let compared = resumed(folder)?;
+    let recipe = Recipe::restore(&folder.recipe())?.recipe;
+    let runs = compared.runs(&recipe, folder);
+    Ok(runs.into_iter().map(|(_, run)| run).collect())
 }
 
 /// What an earlier comparison is of.

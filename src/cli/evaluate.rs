@@ -1,37 +1,41 @@
 //! `smallvit evaluate`.
 
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 use smallvit::atomic;
 use smallvit::data::catalogue::Spec;
+use smallvit::data::pictures::Square;
 use smallvit::data::{Dataset, Images};
 use smallvit::models::ModelName;
 use smallvit::models::file::{Contents, ModelInfo};
-use smallvit::report::picture::confusion;
+use smallvit::report::picture::{confusion, reliability};
+use smallvit::train::answers::{Answer, Answers, ClassAnswers};
 use smallvit::train::evaluate::each_image;
 use smallvit::train::folder::RunFolder;
-use smallvit::train::metrics::{Sums, image_loss, rank, standard_error};
+use smallvit::train::metrics::{Metrics, Sums, image_loss, standard_error};
 use smallvit::train::prepare::{self, Prepared};
 use smallvit::train::recipe::Recipe;
 use smallvit::words;
 use smallvit::{Error, Result};
 
 use super::classes::Matching;
+use super::compare;
 use super::dataset::DataOptions;
-use super::options::{DeviceOption, InferencePrecision, Threads};
+use super::options::{self, DeviceOption, InferencePrecision, Threads};
 use super::output::{self, note};
 
-/// Evaluate a trained model: accuracy, a table of classes, a confusion matrix.
+/// Evaluate a trained model: accuracy, macro-F1, calibration, a table of classes, a confusion matrix.
+///
+/// Of a comparison's folder, every run's model, a row each.
 ///
 /// The data's classes are the model's by their names, in whatever order; some of the model's may be
 /// missing. Accuracies carry their standard error; the share of the five likeliest is left out (in
 /// JSON null) where the model knows five classes or fewer.
 #[derive(Args)]
 pub struct Arguments {
-    /// A run folder, or a model's safetensors file.
+    /// A run folder, a comparison's, or a model's safetensors file.
     model: PathBuf,
     #[command(flatten)]
     data: DataOptions,
@@ -54,6 +58,13 @@ pub struct Arguments {
     /// folder; nowhere for a model's file].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
+    /// Where it is drawn how far the model's confidence can be trusted [default: reliability.png in the run
+    /// folder; nowhere for a model's file].
+    #[arg(long, value_name = "FILE", value_parser = super::picture_file())]
+    reliability: Option<PathBuf>,
+    /// Also list so many of the wrong answers, the most confident ones.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = options::whole(0, u32::MAX.into()), allow_hyphen_values = true)]
+    mistakes: u64,
     #[command(flatten)]
     threads: Threads,
     /// Print the numbers as JSON.
@@ -74,6 +85,9 @@ pub enum Checkpoint {
     Best,
     Last,
 }
+
+/// Mistakes that the JSON names.
+const WORST: usize = 20;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
@@ -142,11 +156,111 @@ impl Which {
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
-    if let Some(out) = &arguments.out {
-        output::reserve(out)?;
+    for picture in [&arguments.out, &arguments.reliability]
+        .into_iter()
+        .flatten()
+    {
+        output::reserve(picture)?;
     }
+    let folder = RunFolder(arguments.model.clone());
+    if folder.models().exists() {
+        return compared(&arguments, &folder);
+    }
+    let evaluated = evaluated(&arguments, &arguments.model, None)?;
+    let told = evaluated.told();
+    if arguments.json {
+        output::print(told.json());
+    } else {
+        told.print();
+        if arguments.mistakes > 0 {
+            told.print_mistakes(arguments.mistakes as usize);
+        }
+    }
+    evaluated.draw(&arguments, &arguments.model)
+}
+
+/// Evaluates every model of a comparison.
+fn compared(arguments: &Arguments, folder: &RunFolder) -> Result<()> {
+    if arguments.out.is_some() || arguments.reliability.is_some() {
+        return Err(Error::recipe(
+            "--out",
+            "a comparison has pictures a model, and each lies in its run's folder",
+            "leave it out, or evaluate one run",
+        ));
+    }
+    let (mut loaded, mut json, mut rows) = (Loaded::None, vec![], vec![]);
+    for run in compare::runs_in(folder)? {
+        let evaluated = evaluated(arguments, &run.0, Some(&mut loaded))?;
+        let told = evaluated.told();
+        let means = told.answers.means();
+        if arguments.json {
+            let mut of = told.json();
+            of["folder"] = run.0.display().to_string().into();
+            of["seed"] = evaluated.seed.into();
+            json.push(of);
+        }
+        let images = told.answers.rows.len() as u64;
+        let accuracy = |percent| words::accuracy(percent, standard_error(percent, images));
+        rows.push(vec![
+            evaluated.info.config.name().to_string(),
+            evaluated.seed.to_string(),
+            words::count(images),
+            format!("{:.4}", means.loss),
+            accuracy(means.top1),
+            if told.answers.tells_top5() {
+                accuracy(means.top5)
+            } else {
+                "–".into()
+            },
+            words::percent(told.answers.macro_f1() / 100.0),
+            format!("{:.2}", told.answers.calibration().error),
+        ]);
+        evaluated.draw(arguments, &run.0)?;
+    }
+    if arguments.json {
+        output::print(json!({ "runs": json }));
+        return Ok(());
+    }
+    output::table(
+        &[
+            "model",
+            "seed",
+            "images",
+            "loss",
+            "top-1",
+            "top-5",
+            "macro-F1",
+            "calibration error",
+        ],
+        &rows,
+    );
+    output::prose(
+        "\nCalibration error in points; accuracies ± standard error. Each run's folder has its confusion matrix \
+         and its reliability.",
+    );
+    Ok(())
+}
+
+/// A data set, and what it was asked for as.
+type Loaded = Option<(String, Square, Dataset)>;
+
+/// A model and its answers.
+struct Evaluated {
+    info: ModelInfo,
+    set: String,
+    seed: u64,
+    answers: Answers,
+    mirrored: Sums,
+}
+
+/// Evaluates the model that a path means. For the next one, its data set may be kept.
+fn evaluated(
+    arguments: &Arguments,
+    model: &Path,
+    mut loaded: Option<&mut Loaded>,
+) -> Result<Evaluated> {
     let device = arguments.device.open()?;
-    let path = arguments.which.file(&arguments.model)?;
+    let path = arguments.which.file(model)?;
     let mut contents = Contents::read(&path)?;
     let (info, model) = contents.model(&device)?;
     let recipe = contents
@@ -166,7 +280,13 @@ pub fn run(arguments: Arguments) -> Result<()> {
     };
     let from_elsewhere = recipe.is_none();
     let recipe = recipe.unwrap_or_default();
-    let dataset = arguments.data.load(&set, info.square())?;
+    let dataset = match loaded.as_mut().and_then(|loaded| loaded.take()) {
+        Some((name, square, dataset)) if name == set && square == info.square() => dataset,
+        _ => arguments.data.load(&set, info.square())?,
+    };
+    if let Some(loaded) = loaded {
+        *loaded = Some((set.clone(), info.square(), dataset.clone()));
+    }
     check_images(&set, &dataset, &info)?;
     let classes = arguments
         .matching
@@ -183,11 +303,12 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return Err(Error::data(&set, problem, "choose another --split"));
     }
 
-    let mut answers = Answers::new(&info.classes);
+    let (mut answers, mut mirrored) = (Answers::new(info.classes.len()), Sums::default());
     let workers = arguments.precision.workers(&arguments.threads, device)?;
     let size = info.config.image_size();
     let shape = [size, size, info.input[2]];
     let preprocess = std::sync::Arc::new(info.preprocess());
+    let mut samples = part.samples.iter();
     each_image(
         &workers,
         &model,
@@ -195,33 +316,70 @@ pub fn run(arguments: Arguments) -> Result<()> {
         &preprocess,
         shape,
         arguments.flip,
-        |logits, with_mirror, label| answers.add(logits, with_mirror, classes[label as usize]),
+        |logits, with_mirror, label| {
+            let (image, class) = (samples.next(), classes[label as usize]);
+            answers.add(*image.expect("an image is a sample"), logits, class);
+            if let Some(logits) = with_mirror {
+                mirrored.add(image_loss(logits, class), logits, &[class as u32]);
+            }
+        },
     )?;
-    if answers.not_numbers > 0 {
+    if answers.not_numbers() > 0 {
         let problem = format!(
             "its answer to {} is not a number",
-            words::counted(answers.not_numbers, "image")
+            words::counted(answers.not_numbers(), "image")
         );
         let remedy = "take another checkpoint";
         return Err(Error::model(path.display(), problem, remedy));
     }
-    if arguments.json {
-        output::print(answers.json());
-    } else {
-        answers.print(info.config.name(), &set);
+    Ok(Evaluated {
+        info,
+        set,
+        seed: recipe.train.seed,
+        answers,
+        mirrored,
+    })
+}
+
+impl Evaluated {
+    fn told(&self) -> Told<'_> {
+        Told {
+            info: &self.info,
+            set: &self.set,
+            answers: &self.answers,
+            mirrored: self.mirrored,
+        }
     }
-    let Some(picture) = arguments.out.or_else(|| usual_picture(&arguments.model)) else {
-        return Ok(());
-    };
-    let top1 = answers.sums.means().top1;
-    let title = format!("{} on {set}: top-1 {top1:.2} %", info.config.name());
-    let missing = confusion::draw(&title, &info.classes, &answers.confused, &picture)?;
-    super::tell_missing(&missing);
-    if !arguments.json {
-        let picture = output::name(picture.display());
-        output::prose(format!("the confusion matrix is in {picture}"));
+
+    /// Draws the confusion matrix and the reliability: where they are asked for, or in a run's folder.
+    fn draw(&self, arguments: &Arguments, model: &Path) -> Result<()> {
+        let (set, name) = (&self.set, self.info.config.name());
+        let top1 = words::percent(self.answers.means().top1 / 100.0);
+        let out = arguments.out.clone();
+        if let Some(picture) = out.or_else(|| usual_picture(model, "confusion.png", "-o")) {
+            let title = format!("{name} on {set}: top-1 {top1}");
+            let confused = self.answers.confusion();
+            super::tell_missing(&confusion::draw(
+                &title,
+                &self.info.classes,
+                &confused,
+                &picture,
+            )?);
+            if !arguments.json && model == arguments.model {
+                let picture = output::name(picture.display());
+                output::prose(format!("the confusion matrix is in {picture}"));
+            }
+        }
+        let out = arguments.reliability.clone();
+        if let Some(picture) =
+            out.or_else(|| usual_picture(model, "reliability.png", "--reliability"))
+        {
+            let title = format!("{name} on {set}: confidence and accuracy");
+            let bins = reliability_bins(&self.answers);
+            super::tell_missing(&reliability::draw(&title, &bins, &picture)?);
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Whether two data sets are the same one, however their paths are written.
@@ -239,170 +397,144 @@ fn is_same_place(one: &str, other: &str) -> bool {
     one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
-/// Where the confusion matrix goes unless something else is asked for; nowhere, where that cannot
-/// be written: the numbers are what matters.
-fn usual_picture(model: &Path) -> Option<PathBuf> {
+/// Where a picture goes unless something else is asked for; nowhere, where that cannot be written: the
+/// numbers are what matters.
+fn usual_picture(model: &Path, name: &str, flag: &str) -> Option<PathBuf> {
     if !model.is_dir() {
         return None;
     }
-    let picture = model.join("confusion.png");
+    let picture = model.join(name);
     let error = atomic::check_writable(&picture).err();
     if let Some(error) = &error {
-        note!("no confusion matrix is drawn: {error}; -o FILE draws it elsewhere");
+        note!("{name} is not drawn: {error}; {flag} FILE draws it elsewhere");
     }
     error.is_none().then_some(picture)
 }
 
-/// What a model said to a data set's images.
-struct Answers<'a> {
-    classes: &'a [String],
-    sums: Sums,
-    /// How many images of one class were taken for another: `[class, answer]`.
-    confused: Vec<u64>,
-    /// How many of a class's images had it among the five likeliest.
-    top5: Vec<u64>,
-    not_numbers: u64,
+/// The bins that have answers in them, as they are drawn.
+pub fn reliability_bins(answers: &Answers) -> Vec<reliability::Bin> {
+    let bins = answers.calibration().bins.into_iter();
+    let drawn = bins.map(|bin| reliability::Bin {
+        images: bin.images,
+        confidence: bin.confidence,
+        accuracy: bin.accuracy,
+    });
+    drawn.filter(|bin| bin.images > 0).collect()
+}
+
+/// What is printed of a model's answers.
+struct Told<'a> {
+    info: &'a ModelInfo,
+    set: &'a str,
+    answers: &'a Answers,
     /// Of each image's answer together with that to its mirror image, where it is asked for.
     mirrored: Sums,
 }
 
-impl<'a> Answers<'a> {
-    fn new(classes: &'a [String]) -> Self {
-        Self {
-            classes,
-            sums: Sums::default(),
-            confused: vec![0; classes.len() * classes.len()],
-            top5: vec![0; classes.len()],
-            not_numbers: 0,
-            mirrored: Sums::default(),
-        }
-    }
-
-    /// An image's logits, perhaps those with its mirror image, and its class.
-    fn add(&mut self, logits: &[f32], with_mirror: Option<&[f32]>, class: usize) {
-        let label = class as u32;
-        if let Some(logits) = with_mirror {
-            self.mirrored
-                .add(image_loss(logits, class), logits, &[label]);
-        }
-        self.sums.add(image_loss(logits, class), logits, &[label]);
-        let classes = self.classes.len();
-        match (0..classes).find(|&class| rank(logits, class) == Some(0)) {
-            Some(first) => self.confused[class * classes + first] += 1,
-            None => self.not_numbers += 1,
-        }
-        self.top5[class] += u64::from(rank(logits, class).is_some_and(|rank| rank < 5));
-    }
-
-    /// How many images there are of a class.
-    fn images(&self, class: usize) -> u64 {
-        let classes = self.classes.len();
-        self.confused[class * classes..][..classes].iter().sum()
-    }
-
-    fn right(&self, class: usize) -> u64 {
-        self.confused[class * self.classes.len() + class]
-    }
-
-    /// Percent of a class's images that were taken for it.
-    fn recall(&self, class: usize) -> f64 {
-        share(self.right(class), self.images(class))
-    }
-
-    /// Percent of the images taken for a class that are of it.
-    fn precision(&self, class: usize) -> f64 {
-        let column = self.confused.iter().skip(class);
-        share(self.right(class), column.step_by(self.classes.len()).sum())
-    }
-
-    /// Percent of a class's images that have it among the five likeliest, where that says something.
-    fn top5(&self, class: usize) -> Option<f64> {
-        let top5 = share(self.top5[class], self.images(class));
-        self.tells_top5().then_some(top5)
-    }
-
-    /// Among five classes, each is always one of the five likeliest.
-    fn tells_top5(&self) -> bool {
-        self.classes.len() > 5
-    }
-
+impl Told<'_> {
     /// Numbers that are none, as the accuracy on no image, are null.
     fn json(&self) -> Value {
-        let (means, images) = (self.sums.means(), self.sums.images);
-        let top5 = self.tells_top5().then_some(means.top5);
-        let of_class = |(class, name): (usize, &String)| {
+        let (answers, means) = (self.answers, self.answers.means());
+        let images = answers.rows.len() as u64;
+        let tells_top5 = answers.tells_top5();
+        let top5 = tells_top5.then_some(means.top5);
+        let name = |class: u32| &self.info.classes[class as usize];
+        let of_class = |(of, name): (ClassAnswers, &String)| {
             json!({
-                "class": name, "images": self.images(class), "top1": self.recall(class),
-                "top5": self.top5(class), "precision": self.precision(class),
+                "class": name, "images": of.images, "top1": of.recall,
+                "top5": tells_top5.then_some(of.top5), "precision": of.precision, "f1": of.f1,
             })
         };
-        let classes: Vec<_> = self.classes.iter().enumerate().map(of_class).collect();
+        let of_classes = answers.of_classes().into_iter().zip(&self.info.classes);
+        let classes: Vec<_> = of_classes.map(of_class).collect();
+        let mistakes = answers.mistakes(WORST).into_iter().map(|row| {
+            json!({
+                "image": row.image, "class": name(row.class), "answer": row.answer.map(name),
+                "confidence": row.confidence,
+            })
+        });
+        let confused = answers.confusion();
+        let confused: Vec<&[u64]> = confused.chunks_exact(answers.classes.max(1)).collect();
         let mut json = json!({
+            "model": self.info.config.name(), "data": self.set,
             "images": images, "loss": means.loss,
             "top1": means.top1, "top1_standard_error": standard_error(means.top1, images),
             "top5": top5, "top5_standard_error": top5.map(|top5| standard_error(top5, images)),
-            "classes": classes, "confusion": self.confused,
+            "macro_f1": answers.macro_f1(), "calibration": answers.calibration(),
+            "classes": classes, "confusion": confused, "mistakes": mistakes.collect::<Vec<_>>(),
         });
         if self.mirrored.images > 0 {
             let means = self.mirrored.means();
             json["with_mirror"] = json!({
                 "loss": means.loss, "top1": means.top1,
-                "top5": self.tells_top5().then_some(means.top5),
+                "top5": tells_top5.then_some(means.top5),
             });
         }
         json
     }
 
-    fn print(&self, model: impl Display, set: &str) {
+    fn print(&self) {
+        let answers = self.answers;
+        let tells_top5 = answers.tells_top5();
         let percent = |percent: f64| words::percent(percent / 100.0);
-        let row = |class: usize| {
-            let top5 = self.top5(class).map(percent);
+        let row = |(of, name): (ClassAnswers, &String)| {
             let cells = [
-                Some(self.classes[class].clone()),
-                Some(words::count(self.images(class))),
-                Some(percent(self.recall(class))),
-                top5,
-                Some(percent(self.precision(class))),
+                Some(name.clone()),
+                Some(words::count(of.images)),
+                Some(percent(of.recall)),
+                tells_top5.then(|| percent(of.top5)),
+                Some(percent(of.precision)),
+                Some(percent(of.f1)),
             ];
             cells.into_iter().flatten().collect()
         };
-        let rows: Vec<Vec<String>> = (0..self.classes.len()).map(row).collect();
-        let mut header = vec!["class", "images", "top-1", "top-5", "precision"];
-        if !self.tells_top5() {
-            header.retain(|&heading| heading != "top-5");
-        }
+        let of_classes = answers.of_classes().into_iter().zip(&self.info.classes);
+        let rows: Vec<Vec<String>> = of_classes.map(row).collect();
+        let mut header = vec!["class", "images", "top-1", "top-5", "precision", "F1"];
+        header.retain(|&heading| tells_top5 || heading != "top-5");
         output::table(&header, &rows);
-        let images = self.sums.images;
+        let images = answers.rows.len() as u64;
         let accuracy = |percent| words::accuracy(percent, standard_error(percent, images));
-        let numbers = |sums: &Sums| {
-            let means = sums.means();
-            let top5 = match self.tells_top5() {
+        let numbers = |means: Metrics| {
+            let top5 = match tells_top5 {
                 true => format!(", top-5 {}", accuracy(means.top5)),
                 false => String::new(),
             };
-            format!(
-                "loss {:.4}, top-1 {}{top5}",
-                means.loss,
-                accuracy(means.top1)
-            )
+            let (loss, top1) = (means.loss, accuracy(means.top1));
+            format!("loss {loss:.4}, top-1 {top1}{top5}")
         };
         output::prose(format!(
-            "\n{model} on {} of {set}: {}",
+            "\n{} on {} of {}: {}; macro-F1 {}, calibration error {:.2} points",
+            self.info.config.name(),
             words::counted(images, "image"),
-            numbers(&self.sums),
+            self.set,
+            numbers(answers.means()),
+            percent(answers.macro_f1()),
+            answers.calibration().error,
         ));
         if self.mirrored.images > 0 {
+            let numbers = numbers(self.mirrored.means());
             output::prose(format!(
-                "together with each image's mirror image: {}",
-                numbers(&self.mirrored)
+                "together with each image's mirror image: {numbers}"
             ));
         }
     }
-}
 
-/// In percent.
-fn share(part: u64, whole: u64) -> f64 {
-    100.0 * part as f64 / whole as f64
+    /// The most confident of the wrong answers.
+    fn print_mistakes(&self, most: usize) {
+        let name = |class: u32| self.info.classes[class as usize].clone();
+        let row = |row: &Answer| {
+            vec![
+                row.image.to_string(),
+                name(row.class),
+                row.answer.map(name).unwrap_or_default(),
+                words::percent(row.confidence),
+            ]
+        };
+        let rows: Vec<Vec<String>> = self.answers.mistakes(most).iter().map(row).collect();
+        output::print("");
+        output::table(&["image", "class", "taken for", "confidence"], &rows);
+    }
 }
 
 /// Refuses images of another kind than the model's.
@@ -491,42 +623,55 @@ fn part(
 mod tests {
     use super::*;
 
-    fn names(count: usize) -> Vec<String> {
-        (0..count).map(|class| format!("class {class}")).collect()
+    use smallvit::data::pictures::Fit;
+    use smallvit::models::ModelConfig;
+
+    fn told<'a>(info: &'a ModelInfo, answers: &'a Answers) -> Told<'a> {
+        Told {
+            info,
+            set: "the data",
+            answers,
+            mirrored: Sums::default(),
+        }
+    }
+
+    fn info(classes: usize) -> ModelInfo {
+        ModelInfo {
+            config: ModelConfig::default(),
+            input: [32, 32, 3],
+            fit: Fit::Crop,
+            classes: (0..classes).map(|class| format!("class {class}")).collect(),
+            mean: vec![0.0; 3],
+            variance: vec![1.0; 3],
+        }
     }
 
     #[test]
     fn shares_are_of_each_class_and_come_with_their_error() {
-        let classes = names(6);
-        let mut answers = Answers::new(&classes);
-        for (logits, class) in [
-            ([9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 0),
-            ([9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 1),
-            ([0.0, 9.0, 0.0, 0.0, 0.0, 0.0], 1),
-            ([9.0, 8.0, 7.0, 6.0, 5.0, 0.0], 5),
-        ] {
-            answers.add(&logits, None, class);
-        }
-        let json = answers.json();
+        let info = info(6);
+        let mut answers = Answers::new(6);
+        answers.add(0, &[9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 0);
+        answers.add(1, &[9.0, 1.0, 0.0, 0.0, 0.0, 0.0], 1);
+        answers.add(2, &[0.0, 9.0, 0.0, 0.0, 0.0, 0.0], 1);
+        answers.add(3, &[9.0, 8.0, 7.0, 6.0, 5.0, 0.0], 5);
+        let json = told(&info, &answers).json();
         assert_eq!((&json["top1"], &json["top5"]), (&50.0.into(), &75.0.into()));
         assert_eq!(json["top1_standard_error"], 25.0);
         assert_eq!(json["classes"][1]["top1"], 50.0);
         assert_eq!(json["classes"][0]["precision"], 100.0 / 3.0);
-        assert_eq!(json["classes"][5]["top5"], 0.0);
+        assert_eq!(json["confusion"][5][0], 1);
+        assert_eq!(json["mistakes"][0]["answer"], "class 0");
         // Nothing is known of a class without images.
         assert!(json["classes"][2]["top1"].is_null());
     }
 
     #[test]
-    fn what_is_no_number_is_counted_and_null() {
-        let classes = names(2);
-        let mut answers = Answers::new(&classes);
-        let json = answers.json();
-        for key in ["loss", "top1", "top1_standard_error", "top5"] {
+    fn numbers_that_are_none_are_null() {
+        let info = info(2);
+        let json = told(&info, &Answers::new(2)).json();
+        for key in ["loss", "top1", "top1_standard_error", "top5", "macro_f1"] {
             assert!(json[key].is_null(), "{key}");
         }
-        answers.add(&[f32::NAN, 1.0], None, 1);
-        assert_eq!(answers.not_numbers, 1);
-        assert!(answers.json()["loss"].is_null());
+        assert!(json["calibration"]["error"].is_null());
     }
 }

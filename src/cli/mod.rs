@@ -2,11 +2,13 @@
 //! progress and errors to standard error.
 
 mod bench;
+mod charts;
 mod classes;
 mod compare;
 mod data;
 mod dataset;
 mod evaluate;
+mod explain;
 mod hints;
 mod import;
 mod options;
@@ -14,6 +16,7 @@ mod output;
 mod predict;
 mod progress;
 mod recipes;
+mod report;
 mod show;
 mod signals;
 mod sweep;
@@ -67,6 +70,7 @@ enum Command {
     Sweep(sweep::Arguments),
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
+    Report(report::Arguments),
     #[command(subcommand)]
     Show(show::Command),
     #[command(subcommand)]
@@ -116,6 +120,7 @@ fn run(command: Command) -> Result<()> {
         Command::Sweep(arguments) => sweep::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
+        Command::Report(arguments) => report::run(arguments),
         Command::Show(command) => show::run(command),
         Command::Data(command) => data::run(command),
         Command::Recipes(arguments) => recipes::run(arguments),

@@ -2,34 +2,74 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Tensor, TensorData};
 use clap::{Args, Subcommand};
-use smallvit::augment::{Instance, Pipeline, Preprocess, resize};
+use smallvit::augment::{Instance, Pipeline, Preprocess};
 use smallvit::data::statistics::Statistics;
 use smallvit::data::{Dataset, Split};
-use smallvit::nn::embedding::{SHIFT_NAMES, patches, shifted_patches};
+use smallvit::models::file;
 use smallvit::random::{Purpose, Stream};
 use smallvit::report::ascii;
 use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series};
-use smallvit::report::picture::sheet::{self, PatchPanel, SheetImage};
+use smallvit::report::picture::sheet::{self, SheetImage};
+use smallvit::report::picture::token;
 use smallvit::train::device;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
+use super::evaluate::Which;
+use super::explain::{Seen, looked};
 use super::options::{self, RecipeOptions};
 use super::output;
+use super::predict;
 
-/// Draw what the program does to images and learning rates.
+/// Draw what the program does to images and learning rates, and where a model looks.
 #[derive(Subcommand)]
 pub enum Command {
-    /// An image, its vanilla patches, and the patches of its five shifted versions.
-    Patches(Shown),
+    /// What one token sees: its patch of an image and of the image's four shifts, and the vector that they
+    /// become. (Without Shifted Patch Tokenization, the first patch is all.)
+    Patches(Patches),
+    /// Where a model looks in a picture: the attention of every layer and head.
+    Attention(Attention),
     /// Augmented samples beside their originals.
     Augment(Shown),
     /// The learning rate over the steps.
     Schedule(ScheduleArguments),
+}
+
+#[derive(Args)]
+pub struct Patches {
+    #[command(flatten)]
+    shown: Shown,
+    /// Which token, counted from 0 [default: the one whose patch varies the most].
+    #[arg(long, value_name = "ROW,COLUMN", value_parser = row_and_column)]
+    token: Option<[usize; 2]>,
+}
+
+#[derive(Args)]
+pub struct Attention {
+    /// A run folder, or a model's safetensors file.
+    model: PathBuf,
+    /// A picture file, of any size.
+    image: PathBuf,
+    #[command(flatten)]
+    which: Which,
+    /// The attention that one token pays the others (rows and columns of its grid, counted from 0), in
+    /// place of what each is paid on average.
+    #[arg(long, value_name = "ROW,COLUMN", value_parser = row_and_column)]
+    from: Option<[usize; 2]>,
+    /// The picture to write, as PNG, JPEG or SVG [default: attention.png, or with a number where that is
+    /// there].
+    #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
+    out: Option<PathBuf>,
+}
+
+/// Parses a token's place.
+fn row_and_column(text: &str) -> Result<[usize; 2], String> {
+    let numbers: Option<Vec<usize>> = text.split(',').map(|n| n.trim().parse().ok()).collect();
+    let place = numbers.and_then(|numbers| numbers.try_into().ok());
+    place.ok_or_else(|| "give a row and a column, as 3,4".into())
 }
 
 #[derive(Args)]
@@ -41,8 +81,8 @@ pub struct Shown {
     /// The number of a training image [default: drawn with the seed].
     #[arg(long, value_name = "N", value_parser = options::whole(0, u32::MAX.into()), allow_hyphen_values = true)]
     index: Option<u64>,
-    /// The picture to write, as PNG, JPEG or SVG [default: patches.png or augment.png, or with a
-    /// number where that is there].
+    /// The picture to write, as PNG, JPEG or SVG [default: the command's name.png, or with a number where
+    /// that is there].
     #[arg(long, short, value_name = "FILE", value_parser = super::picture_file())]
     out: Option<PathBuf>,
 }
@@ -64,10 +104,15 @@ pub struct ScheduleArguments {
 
 pub fn run(command: Command) -> Result<()> {
     match command {
-        Command::Patches(shown) => {
-            let out = picture(shown.out.as_ref(), "patches");
+        Command::Patches(patches) => {
+            let out = picture(patches.shown.out.as_ref(), "patches");
             output::reserve(&out)?;
-            show_patches(&shown, &out)
+            show_patches(&patches, &out)
+        }
+        Command::Attention(attention) => {
+            let out = picture(attention.out.as_ref(), "attention");
+            output::reserve(&out)?;
+            show_attention(&attention, &out)
         }
         Command::Augment(shown) => {
             let out = picture(shown.out.as_ref(), "augment");
@@ -115,84 +160,95 @@ impl Shown {
     }
 }
 
-fn show_patches(shown: &Shown, out: &Path) -> Result<()> {
-    let (recipe, dataset) = shown.load()?;
-    let index = shown.indices(&recipe, dataset.train.len(), 1)?[0];
-    let title = draw_patches(
-        &dataset.name,
+fn show_patches(shown: &Patches, out: &Path) -> Result<()> {
+    let (recipe, dataset) = shown.shown.load()?;
+    let index = shown.shown.indices(&recipe, dataset.train.len(), 1)?[0];
+    let (name, classes) = (&dataset.name, &dataset.classes);
+    let title = draw_token(
+        name,
         &dataset.train,
-        &dataset.classes,
+        classes,
         &recipe,
         index,
+        shown.token,
         out,
     )?;
     output::prose(format!("{}: {title}", out.display()));
     Ok(())
 }
 
-/// Draws what a token of the recipe's model sees of an image; returns the picture's title.
-pub fn draw_patches(
+/// Draws what a token of the recipe's model sees of an image with Shifted Patch Tokenization; returns the
+/// picture's title.
+pub fn draw_token(
     name: &str,
     split: &Split,
     classes: &[String],
     recipe: &Recipe,
     index: usize,
+    token: Option<[usize; 2]>,
     out: &Path,
 ) -> Result<String> {
     let images = &split.images;
-    let (size, patch) = (recipe.model.image_size(), recipe.model.patch_size());
-    let channels = images.channels;
-    let pixels: Vec<f32> = images.image(index).iter().map(|&p| f32::from(p)).collect();
-    let mut resized = vec![0.0; size * size * channels];
-    let shape = [images.height, images.width, channels];
-    resize::bilinear(&pixels, shape, [size, size], &mut resized);
-
-    let bytes = |values: &[f32]| -> Vec<u8> {
-        values
-            .iter()
-            .map(|v| v.round().clamp(0.0, 255.0) as u8)
-            .collect()
-    };
-    let numbers = |tensor: Tensor<3>| smallvit::params::Array::of(tensor).values;
-    let grid = size / patch;
-    // Of a hybrid's stem the last patch may reach over the edge: whole ones are drawn.
-    let image = || -> Tensor<4> {
-        let data = TensorData::new(resized.clone(), [1, size, size, channels]);
-        let image = Tensor::<4>::from_data(data, &device::cpu());
-        image.narrow(1, 0, grid * patch).narrow(2, 0, grid * patch)
-    };
-    let panel = |title: &str, pixels: Vec<u8>| PatchPanel {
-        title: title.into(),
-        rows: grid,
-        columns: grid,
-        patch,
-        channels,
-        pixels,
-    };
-    let mut panels = vec![
-        PatchPanel {
-            title: "IMAGE".into(),
-            rows: 1,
-            columns: 1,
-            patch: size,
-            channels,
-            pixels: bytes(&resized),
-        },
-        panel("VANILLA", bytes(&numbers(patches(image(), patch)))),
-    ];
-    // Each pixel of a shifted patch holds the five versions' channels one after another.
-    let shifted = bytes(&numbers(shifted_patches(image(), patch)));
-    let names = std::iter::once("original").chain(SHIFT_NAMES);
-    for (version, name) in names.enumerate() {
-        let of_version = |pixel: &[u8]| pixel[version * channels..][..channels].to_vec();
-        let pixels = shifted.chunks_exact(5 * channels).flat_map(of_version);
-        panels.push(panel(&name.to_uppercase(), pixels.collect()));
+    let shape = [images.height, images.width, images.channels];
+    let seen = Seen::new(images.image(index), shape, recipe.model.image_size());
+    let cut = recipe.model.cut();
+    let tokens = seen.whole_tokens(cut);
+    if let Some(asked) = token.filter(|asked| !asked.iter().all(|at| tokens.contains(at))) {
+        return Err(Error::recipe(
+            "--token",
+            format!(
+                "there is no whole patch in row {}, column {}",
+                asked[0], asked[1]
+            ),
+            format!(
+                "choose rows and columns from {} to {}",
+                tokens.start,
+                tokens.end - 1
+            ),
+        ));
     }
     let class = &classes[split.labels[index] as usize];
     let title = format!("{name} image {index}, “{class}”: what a token sees");
-    let missing = sheet::draw_patches(&title, &panels, 4, (288 / size).max(1), out)?;
+    let missing = token::draw(&title, &seen.token(cut, true, token), out)?;
     super::tell_missing(&missing);
     Ok(title)
+}
+
+fn show_attention(asked: &Attention, out: &Path) -> Result<()> {
+    let device = device::cpu();
+    let file = asked.which.file(&asked.model)?;
+    let (info, model) = file::open(&file, &device)?;
+    let pixels = predict::pixels(&asked.image, &info)?;
+    let (look, seen) = looked(&info, &model, &pixels, &device);
+    if look.layers.is_empty() {
+        let problem = format!("{} has no attention", info.config.name());
+        let remedy = "take a model that has: of a hybrid, one with fewer stages of convolutions";
+        return Err(Error::model(asked.model.display(), problem, remedy));
+    }
+    if let Some([row, column]) = asked.from {
+        // Of a pyramid, the smallest grid.
+        let side = look.layers.iter().map(|map| map.grid[0]).min().unwrap_or(0);
+        if row >= side || column >= side {
+            return Err(Error::recipe(
+                "--from",
+                format!("there is no token in row {row}, column {column}"),
+                format!("choose rows and columns from 0 to {}", side - 1),
+            ));
+        }
+    }
+    let first = (0..look.logits.len()).max_by(|&a, &b| look.logits[a].total_cmp(&look.logits[b]));
+    let answer = &info.classes[first.unwrap_or_default()];
+    let what = match asked.from {
+        None => "what each part of the picture is paid".to_owned(),
+        Some([row, column]) => format!("what the token in row {row}, column {column} pays"),
+    };
+    let name = info.config.name();
+    let title = format!("attention of {name}, which says “{answer}”: {what}");
+    let (cells, columns) = seen.sheet(&look, asked.from);
+    let missing = sheet::draw_images(&title, &cells, columns, (96 / seen.size).max(1), out)?;
+    super::tell_missing(&missing);
+    output::prose(format!("{}: {title}", output::name(out.display())));
+    Ok(())
 }
 
 fn show_augment(shown: &Shown, out: &Path) -> Result<()> {

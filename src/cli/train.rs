@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, ValueEnum};
 use smallvit::models::ModelName;
 use smallvit::models::file::Contents;
-use smallvit::report::picture::curves::{self, Axis, Figure, Panel, Series, Stroke, StrokeNames};
+use smallvit::report::picture::curves::{self, Figure, StrokeNames};
 use smallvit::train::checkpoint;
 use smallvit::train::choose;
 use smallvit::train::device::{self, check_precision};
@@ -23,12 +23,14 @@ use smallvit::train::run::{self, Run};
 use smallvit::words;
 use smallvit::{Error, Result};
 
+use super::charts;
 use super::dataset::{self, DataOptions};
 use super::evaluate::{Checkpoint, Which};
 use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
 use super::progress::Progress;
+use super::report;
 use super::signals;
 
 /// Train one model, or go on with a run.
@@ -162,6 +164,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
     print_results(std::slice::from_ref(&result), &folder, &run);
     let drawn = draw_curves(&folder, &recipe, &[(result.clone(), history)]);
     drawn_again(drawn, ended, &folder, "curves.png")?;
+    if !ended || !folder.report().exists() {
+        let runs = std::slice::from_ref(&folder);
+        report::write(&folder, runs, &prepared, run.quiet || run.json);
+    }
     refuse_lost(&[result], &folder)
 }
 
@@ -530,52 +536,6 @@ pub fn draw_curves(
         );
         return Ok(());
     }
-    type Value = fn(&Epoch) -> f64;
-    let panel = |title: &str, y_axis: Axis, solid: Value, dashed: Option<Value>| {
-        let mut panel = Panel {
-            title: title.into(),
-            x_label: "epoch".into(),
-            y_axis,
-            ..Panel::default()
-        };
-        for (colour, (result, history)) in runs.iter().enumerate() {
-            let lines = [(Some(solid), Stroke::Solid), (dashed, Stroke::Dashed)];
-            for (value, stroke) in lines {
-                let Some(value) = value else { continue };
-                panel.series.push(Series {
-                    label: result.model.to_string(),
-                    points: history.iter().map(|e| (e.epoch as f64, value(e))).collect(),
-                    stroke,
-                    colour,
-                });
-            }
-        }
-        panel
-    };
-    let mut panels = vec![
-        panel(
-            "Loss",
-            Axis::Fitted,
-            |e| e.validation.loss,
-            Some(|e| e.train.loss),
-        ),
-        panel(
-            "Top-1, %",
-            Axis::Percent,
-            |e| e.validation.top1,
-            Some(|e| e.train.top1),
-        ),
-        panel("Learning rate", Axis::FromZero, |e| e.learning_rate, None),
-    ];
-    if runs.iter().any(|(result, _)| result.val_top5.is_some()) {
-        let top5 = panel(
-            "Top-5, %",
-            Axis::Percent,
-            |e| e.validation.top5,
-            Some(|e| e.train.top5),
-        );
-        panels.insert(2, top5);
-    }
     let figure = Figure {
         title: format!("{} on {}", recipe.name, recipe.data.set),
         subtitle: runs
@@ -583,7 +543,7 @@ pub fn draw_curves(
             .map(|(r, _)| format!("{} test top-1 {}", r.model, accuracy(r)))
             .collect::<Vec<_>>()
             .join("  ·  "),
-        panels,
+        panels: charts::usual(&charts::of_results(runs)),
         columns: 2,
         strokes: Some(StrokeNames {
             solid: "validation".into(),
@@ -655,7 +615,7 @@ pub fn tell_lost_and_restarted(results: &[RunResult]) {
 }
 
 /// The test accuracy with its standard error, where the result knows of how many images it is.
-fn accuracy(result: &RunResult) -> String {
+pub fn accuracy(result: &RunResult) -> String {
     match result.test_top1_standard_error {
         Some(error) => words::accuracy(result.test_top1, error),
         None => format!("{:.2} %", result.test_top1),

@@ -272,10 +272,28 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
         return Err(problem);
     }
     let (bytes, room_of_file) = contents(path)?;
-    if is_cut_short(&bytes) {
+    let image = image(&bytes)?;
+    drop((bytes, room_of_file));
+    Ok(fitted(image, square))
+}
+
+/// The same of a picture file's bytes.
+///
+/// # Errors
+/// Why they cannot be decoded.
+pub fn decode_bytes(bytes: &[u8], square: Square) -> Result<RgbImage, String> {
+    if let Some(problem) = square.problem() {
+        return Err(problem);
+    }
+    Ok(fitted(image(bytes)?, square))
+}
+
+/// Decoded and upright, in whatever colours it has.
+fn image(bytes: &[u8]) -> Result<DynamicImage, String> {
+    if is_cut_short(bytes) {
         return Err("the image ends before its last row".into());
     }
-    let mut decoder = decoder(&bytes)?;
+    let mut decoder = decoder(bytes)?;
     // What decoders keep beside the picture, and a turned or cut copy of it, take as much again; a grey
     // one, too, becomes RGB, or with an alpha channel RGBA.
     let (width, height) = decoder.dimensions();
@@ -289,9 +307,8 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
     let words = |error: ImageError| error.to_string().trim_end().to_owned();
     let orientation = decoder.orientation().map_err(words)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(words)?;
-    drop((bytes, room_of_file));
     image.apply_orientation(orientation);
-    Ok(fitted(image, square))
+    Ok(image)
 }
 
 fn contents(path: &Path) -> Result<(Vec<u8>, Room), String> {

@@ -34,8 +34,8 @@ pub trait FamilyConfig: Default + Serialize + DeserializeOwned {
     /// Pixels a side of the images that go in.
     fn image_size(&self) -> usize;
 
-    /// Pixels a side of the patches that the image is cut into at first.
-    fn patch_size(&self) -> usize;
+    /// How the image is cut into the first tokens.
+    fn cut(&self) -> Cut;
 
     /// Refuses values that cannot be with these switches, naming the field (`model.dim`) and the
     /// remedy. Whatever passes can be counted without overflow.
@@ -44,6 +44,19 @@ pub trait FamilyConfig: Default + Serialize + DeserializeOwned {
     /// The fields that make a parameter large, the one most to blame first; of none (`""`), those
     /// that make what is kept of an image large.
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str];
+}
+
+/// How an image is cut into its first tokens. (Shifts of SPT are by half a patch.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Pixels a side of a patch.
+    pub patch: usize,
+    /// Pixels from one patch to the next; fewer where they overlap.
+    pub stride: usize,
+    /// Pixels of zeros around the image.
+    pub padding: usize,
+    /// Numbers that a token has.
+    pub dim: usize,
 }
 
 macro_rules! families {
@@ -114,10 +127,10 @@ macro_rules! families {
                 }
             }
 
-            /// Pixels a side of the patches that the image is cut into at first.
-            pub fn patch_size(&self) -> usize {
+            /// How the image is cut into the first tokens.
+            pub fn cut(&self) -> Cut {
                 match &self.arch {
-                    $(Architecture::$variant(own) => own.patch_size(),)+
+                    $(Architecture::$variant(own) => own.cut(),)+
                 }
             }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::FamilyConfig;
+use super::config::{Cut, FamilyConfig};
 use super::vit_config::{MOST_SCORES, Temperature, check_rates, refuse};
 use crate::error::Result;
 use crate::strict;
@@ -256,10 +256,13 @@ impl FamilyConfig for HybridConfig {
         self.image_size
     }
 
-    fn patch_size(&self) -> usize {
-        // Those of the stem overlap; what each adds to the one before is as large as its stride. Of one
-        // pixel, there would be nothing to see.
-        self.stem_stride.max(2)
+    fn cut(&self) -> Cut {
+        Cut {
+            patch: self.stem_patch,
+            stride: self.stem_stride,
+            padding: self.stem_padding(),
+            dim: self.dims.first().copied().unwrap_or_default(),
+        }
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {

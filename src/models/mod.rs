@@ -9,6 +9,7 @@ pub mod file;
 pub mod foreign;
 pub mod hybrid;
 pub mod hybrid_config;
+pub mod look;
 pub mod size;
 pub mod vit;
 pub mod vit_config;
@@ -25,6 +26,7 @@ pub use size::ModelSize;
 pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
+use crate::nn::attention::AttentionResidual;
 use crate::nn::head::Head;
 use crate::nn::{Context, Layer, fused};
 use crate::params::init::Initialiser;
@@ -116,6 +118,15 @@ impl Model {
             Self::Vit(model) => (model.chains(), &model.head),
             Self::Hybrid(model) => (model.chains(), &model.head),
         }
+    }
+
+    /// The attentions in order, each with its path.
+    pub fn attentions(&self) -> Vec<(&str, &AttentionResidual)> {
+        let (chains, _) = self.parts();
+        let layers = chains.into_iter().flatten();
+        layers
+            .filter_map(|layer| Some((layer.path(), layer.attention()?)))
+            .collect()
     }
 
     /// Trainable parameters.

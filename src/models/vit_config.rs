@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::FamilyConfig;
+use super::config::{Cut, FamilyConfig};
 use crate::error::{Error, Result};
 use crate::strict::{self, OFF};
 
@@ -293,8 +293,13 @@ impl FamilyConfig for VitConfig {
         self.image_size
     }
 
-    fn patch_size(&self) -> usize {
-        self.patch_size
+    fn cut(&self) -> Cut {
+        Cut {
+            patch: self.patch_size,
+            stride: self.patch_size,
+            padding: 0,
+            dim: self.dim,
+        }
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {

@@ -24,6 +24,7 @@ use smallvit_kernels::ops::attention as kernel;
 use super::basic::{Dense, LayerNorm};
 use super::residual::{self, ResidualConfig};
 use super::{Context, Layer, NamedValue, value};
+use crate::params::Array;
 use crate::params::init::{Distribution, Initialiser};
 
 /// What a masked score becomes: so low that its probability is exactly 0, yet finite.
@@ -118,6 +119,18 @@ impl AttentionResidual {
         }
     }
 
+    /// What each head's scores are multiplied by, in units of the plain 1 / √key_dim; none where no temperature
+    /// is learned.
+    pub fn sharpness(&self) -> Option<Vec<f64>> {
+        let learned = Array::of(self.temperature.as_ref()?.val()).values;
+        let root = (self.config.key_dim as f64).sqrt();
+        let of_head = |head: usize| match self.config.temperature {
+            Temperature::Head => f64::from(learned[head]) * root,
+            _ => root / f64::from(learned[0]),
+        };
+        Some((0..self.config.heads).map(of_head).collect())
+    }
+
     /// Scores `[image, head, token, token]` of queries and keys, each `[image, head, token, key]`.
     fn scores(&self, query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
         let product = |query: Tensor<4>| query.matmul(key.swap_dims(2, 3));
@@ -167,6 +180,10 @@ impl AttentionResidual {
 impl Layer for AttentionResidual {
     fn path(&self) -> &str {
         &self.path
+    }
+
+    fn attention(&self) -> Option<&AttentionResidual> {
+        Some(self)
     }
 
     fn operation(&self, precision: Precision) -> Box<dyn ImageOp> {
@@ -247,6 +264,12 @@ impl Layer for AttentionResidual {
             scores = scores.mask_fill(diagonal, MASKED);
         }
         let probabilities = activation::softmax(scores, 3);
+        if context.is_traced() {
+            let rows = probabilities
+                .clone()
+                .reshape([images, heads * tokens, tokens]);
+            context.keep(|| format!("{}.probabilities", self.path), &rows);
+        }
         let site = format!("{}.dropout", self.path);
         let probabilities = context.dropout(probabilities, self.config.dropout, &site);
         let gathered = probabilities.matmul(value).swap_dims(1, 2);

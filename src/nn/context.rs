@@ -89,6 +89,11 @@ impl Context {
         self.trace.unwrap_or_default()
     }
 
+    /// Whether intermediates are kept.
+    pub(super) fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+
     /// Keeps an intermediate, where they are kept.
     pub(super) fn keep(&mut self, name: impl FnOnce() -> String, value: &Tensor<3>) {
         if let Some(trace) = &mut self.trace {

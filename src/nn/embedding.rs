@@ -173,8 +173,9 @@ pub fn shifted_patches(images: Tensor<4>, patch_size: usize) -> Tensor<3> {
     patches(shifts(images, patch_size), patch_size)
 }
 
-/// The image and its four diagonal shifts by half a patch, side by side on the channels.
-fn shifts(images: Tensor<4>, patch_size: usize) -> Tensor<4> {
+/// The image and its four diagonal shifts by half a patch, side by side on the channels, in the order of
+/// [`SHIFT_NAMES`]: `[image, row, column, channel]` → `[image, row, column, 5 · channel]`.
+pub fn shifts(images: Tensor<4>, patch_size: usize) -> Tensor<4> {
     let by = patch_size / 2;
     let mut all = vec![images.clone()];
     // The content moves up when the first rows are dropped and zeros follow the last.

@@ -57,6 +57,11 @@ pub trait Layer {
     /// Its parameters' values, with the names that the operation has for them, in its order.
     fn parameters(&self) -> Vec<NamedValue>;
 
+    /// The attention that it is, for whoever wants to see where a model looks; none of other layers.
+    fn attention(&self) -> Option<&attention::AttentionResidual> {
+        None
+    }
+
     /// By the backend's own operations.
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3>;
 }

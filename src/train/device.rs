@@ -103,6 +103,13 @@ fn cudas() -> Option<Vec<Device>> {
     None
 }
 
+/// The processor's name, where the system tells: on Linux.
+pub fn processor() -> Option<String> {
+    let table = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = table.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::answers::Answers;
 use super::metrics::{Sums, image_loss};
 use super::prepare::Subset;
 use super::workers::Workers;
@@ -34,6 +35,32 @@ pub fn evaluate(
         },
     )?;
     Ok(sums)
+}
+
+/// What a model of so many classes says to each image of a part of a data set.
+pub fn answers(
+    workers: &Workers,
+    model: &Model,
+    subset: &Subset,
+    preprocess: &Arc<Preprocess>,
+    shape: [usize; 3],
+    classes: usize,
+) -> Result<Answers> {
+    let mut answers = Answers::new(classes);
+    let mut samples = subset.samples.iter();
+    each_image(
+        workers,
+        model,
+        subset,
+        preprocess,
+        shape,
+        false,
+        |logits, _, label| {
+            let image = samples.next().expect("an image is a sample");
+            answers.add(*image, logits, label as usize);
+        },
+    )?;
+    Ok(answers)
 }
 
 /// Every image's logits and label, in order. Where `mirrored`, between them the mean of its logits and

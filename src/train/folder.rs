@@ -36,6 +36,16 @@ impl RunFolder {
         self.0.join("result.json")
     }
 
+    /// What the best epoch's weights say to each test image: a row an image.
+    pub fn answers(&self) -> PathBuf {
+        self.0.join("answers.csv")
+    }
+
+    /// The page that shows the run.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
     /// The folder of [`last`](Self::last) and [`best`](Self::best).
     pub fn checkpoints(&self) -> PathBuf {
         self.0.join(CHECKPOINTS)

@@ -86,7 +86,7 @@ pub type Scales = BTreeMap<String, Scale>;
 /// ideas. Their names depend neither on channels and classes nor on first values.
 pub fn known(model: &ModelConfig) -> Result<Vec<Parameter>> {
     let mut config = model.clone();
-    config.spt |= config.patch_size() > 1;
+    config.spt |= config.cut().patch > 1;
     config.lsa = true;
     parameters(&Model::blank(&config, 3, 2, &super::device::cpu()))
 }

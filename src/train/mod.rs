@@ -7,10 +7,11 @@
 //! | how | [`recipe`], [`schedule`], [`groups`] (decay and rate of some parameters), [`device`] |
 //! | on what | [`prepare`] (training, validation and test images) |
 //! | a step | [`workers`] (micro-batches on threads), [`tree`] (their sum), [`gradients`], [`optimizer`], [`average`] |
-//! | how good | [`metrics`], [`evaluate`] |
+//! | how good | [`metrics`], [`evaluate`], [`answers`] (image by image) |
 //! | what it leaves | [`folder`], [`checkpoint`], [`history`], [`events`], [`result`]; several of them: [`trials`] |
 //! | what it costs | [`clock`], [`memory`](crate::memory), [`room`] (on disk); [`plan`] (beforehand) |
 
+pub mod answers;
 pub mod average;
 pub mod checkpoint;
 pub mod choose;

@@ -334,6 +334,14 @@ impl Recipe {
     /// A data set may have moved, for its images are compared by themselves; when checkpoints are
     /// written, and how many are kept, changes none; and a precision may be emulated.
     pub fn differences(&self, began: &Self) -> Vec<String> {
+        let different = self.different_fields(began).into_iter();
+        different
+            .map(|(name, began, now)| format!("{name}: {began}, now {now}"))
+            .collect()
+    }
+
+    /// The same fields, each with its value in `began` and here.
+    pub fn different_fields(&self, began: &Self) -> Vec<(String, String, String)> {
         let mut now = self.clone();
         now.name.clone_from(&began.name);
         now.data.set.clone_from(&began.data.set);
@@ -362,7 +370,7 @@ impl Recipe {
             .map(|name| (name, of(&began, name), of(&now, name)));
         let different = pairs.filter(|(_, began, now)| began != now);
         different
-            .map(|(name, began, now)| format!("{name}: {began}, now {now}"))
+            .map(|(name, began, now)| (name.clone(), began, now))
             .collect()
     }
 
@@ -729,6 +737,13 @@ impl Recipe {
             settings::set(&mut table, setting)?;
         }
         Self::read(table)
+    }
+
+    /// The same with another seed.
+    pub fn with_seed(&self, seed: u64) -> Self {
+        let mut recipe = self.clone();
+        recipe.train.seed = seed;
+        recipe
     }
 
     /// The same with the seed that comes so many after its own; what a file can hold is gone round.

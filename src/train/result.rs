@@ -61,6 +61,9 @@ pub struct RunResult {
     pub seconds_per_step: f64,
     /// Largest resident memory while this model trained; none where the system does not tell.
     pub peak_rss_bytes: Option<u64>,
+    /// What the run ended on; none where the system does not tell.
+    #[serde(default)]
+    pub processor: Option<String>,
     /// This program's version.
     pub version: String,
 }

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use super::checkpoint::{self, Origin};
 use super::device;
 use super::epoch::{EpochConfig, epoch, interrupted};
-use super::evaluate::evaluate;
+use super::evaluate::answers;
 use super::folder::RunFolder;
 use super::history;
 use super::metrics::{Metrics, standard_error};
@@ -197,12 +197,12 @@ fn with_what_is_kept(error: Error, folder: &RunFolder) -> Error {
 fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
     let Origin { recipe, data, .. } = how.origin;
     let StepConfig { workers, shape, .. } = how.step;
-    let accuracy = |model: &Model| -> Result<Metrics> {
-        let sums = evaluate(workers, model, &data.test, &how.preprocess, shape)?;
-        Ok(sums.means())
-    };
+    let classes = data.info.classes.len();
+    let answers =
+        |model: &Model| answers(workers, model, &data.test, &how.preprocess, shape, classes);
     let counters = &state.counters;
-    let last = accuracy(&state.judged())?;
+    let last = answers(&state.judged())?;
+    let of_last = last.means();
     let last_epoch = counters.history.len() - 1;
     let mut best_epoch = history::best(&counters.history).unwrap_or_default();
     let mut best_lost = None;
@@ -210,7 +210,7 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         last
     } else {
         match checkpoint::best(how.origin, &counters.history, workers.device()) {
-            Ok(model) => accuracy(&model)?,
+            Ok(model) => answers(&model)?,
             // Not all is lost with it.
             Err(error) => {
                 best_lost = Some(error.to_string());
@@ -219,10 +219,12 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
             }
         }
     };
+    best.write(&how.origin.folder.answers())?;
+    let (best, last) = (best.means(), of_last);
     let row = &counters.history[best_epoch];
     let tested = data.test.samples.len() as u64;
     // Of five classes, each is among the first five.
-    let top5 = |metrics: Metrics| (data.info.classes.len() > 5).then_some(metrics.top5);
+    let top5 = |metrics: Metrics| (classes > 5).then_some(metrics.top5);
     Ok(RunResult {
         model: data.info.config.name(),
         parameters: state.model().parameters(),
@@ -245,6 +247,7 @@ fn test(state: &TrainState, how: &EpochConfig) -> Result<RunResult> {
         seconds: counters.seconds,
         seconds_per_step: counters.step_seconds.median(),
         peak_rss_bytes: memory::peak(),
+        processor: device::processor(),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }
@@ -258,6 +261,7 @@ mod tests {
     use crate::models::file::{self, Contents};
     use crate::params::{Arrays, weights};
     use crate::train::average::AverageRecipe;
+    use crate::train::evaluate::evaluate;
     use crate::train::events::EventFile;
     use crate::train::groups::GroupRecipe;
     use crate::train::history::{Epoch, HistoryFile};

@@ -197,6 +197,27 @@ impl Canvas {
         self.add("</g>");
     }
 
+    /// What is drawn inside is a chart's line of that number, for a page's script.
+    pub fn series(&mut self, number: usize, dashed: bool, draw: impl FnOnce(&mut Self)) {
+        let dashed = if dashed { " dashed" } else { "" };
+        self.add(format_args!(
+            r#"<g class="series{dashed}" data-series="{number}">"#
+        ));
+        draw(self);
+        self.add("</g>");
+    }
+
+    /// What is drawn inside is a matrix's cell of that share, whose shade a page may choose anew.
+    pub fn cell(&mut self, share: f64, is_dark: bool, draw: impl FnOnce(&mut Self)) {
+        let full = if is_dark { " full" } else { "" };
+        self.add(format_args!(
+            r#"<g class="cell{full}" style="--share:{}">"#,
+            number(share)
+        ));
+        draw(self);
+        self.add("</g>");
+    }
+
     /// A filled rectangle between two corners.
     pub fn rectangle(&mut self, near: (f64, f64), far: (f64, f64), colour: Colour) {
         self.filled_rectangle(near, far, hex(colour));
@@ -344,6 +365,27 @@ impl Canvas {
 
 fn hex([r, g, b]: Colour) -> String {
     format!("#{r:02x}{g:02x}{b:02x}")
+}
+
+/// The colours of an SVG document by what they are for, so that a page's theme decides: `var(--ink)`.
+pub(super) fn themed(svg: &str) -> String {
+    let names = [
+        (WHITE, "paper".to_owned()),
+        (INK, "ink".to_owned()),
+        (GREY, "grey".to_owned()),
+        (FAINT, "faint".to_owned()),
+    ];
+    let series = PALETTE
+        .into_iter()
+        .zip((0..).map(|number| format!("series-{number}")));
+    let mut themed = svg.to_owned();
+    for (colour, name) in names.into_iter().chain(series) {
+        for attribute in ["fill", "stroke"] {
+            let colour = format!("{attribute}=\"{}\"", hex(colour));
+            themed = themed.replace(&colour, &format!("{attribute}=\"var(--{name})\""));
+        }
+    }
+    themed
 }
 
 /// A length to a hundredth of a pixel, without idle zeros.

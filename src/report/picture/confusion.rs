@@ -40,6 +40,20 @@ pub fn draw(
 ///
 /// If `counts` does not have the square of `classes`' length, or the picture would be enormous.
 pub fn picture(title: &str, classes: &[String], counts: &[u64]) -> Result<Picture> {
+    drawn(title, classes, counts, true)
+}
+
+/// The same without heading and colour bar, for a page that says itself what it is; `title` is for those who
+/// cannot see it.
+///
+/// # Errors
+///
+/// As [`picture`].
+pub fn matrix(title: &str, classes: &[String], counts: &[u64]) -> Result<Picture> {
+    drawn(title, classes, counts, false)
+}
+
+fn drawn(title: &str, classes: &[String], counts: &[u64], alone: bool) -> Result<Picture> {
     let size = classes.len();
     if size == 0 || counts.len() != size * size {
         return Err(Error::data(
@@ -62,21 +76,34 @@ pub fn picture(title: &str, classes: &[String], counts: &[u64]) -> Result<Pictur
     let below_matrix = if named { name_length } else { 14.0 };
     let heading = Lettering::new(24.0, INK).bold();
     let note = Lettering::new(15.0, GREY);
-    let left = MARGIN + 30.0 + name_length + 10.0;
+    let margin = if alone { MARGIN } else { 2.0 };
+    let left = margin + 30.0 + name_length + 10.0;
     let right = left + side;
-    let width = (right + 36.0 + BAR_WIDTH + 80.0 + MARGIN).max(660.0);
+    let width = match alone {
+        true => (right + 36.0 + BAR_WIDTH + 80.0 + MARGIN).max(660.0),
+        false => right + 4.0,
+    };
     let notes = note.wrap(&description(size, counts), width - 2.0 * MARGIN, 3);
-    let top = MARGIN + 36.0 + notes.len() as f64 * 23.0 + 16.0;
+    let top = match alone {
+        true => MARGIN + 36.0 + notes.len() as f64 * 23.0 + 16.0,
+        false => 4.0,
+    };
     let bottom = top + side;
     let below = bottom + below_matrix + 28.0;
-    let height = f64::max(below + 16.0, top + bar_height(side)) + MARGIN / 2.0;
+    let height = match alone {
+        true => f64::max(below + 16.0, top + bar_height(side)) + MARGIN / 2.0,
+        false => below + 12.0,
+    };
     let mut canvas = Canvas::new(width, height)?;
 
-    let text = heading.cut(title, width - 2.0 * MARGIN);
-    canvas.text((MARGIN, MARGIN + 8.0), &text, heading);
-    for (line, text) in notes.iter().enumerate() {
-        let y = MARGIN + 40.0 + line as f64 * 23.0;
-        canvas.text((MARGIN, y), text, note);
+    if alone {
+        let text = heading.cut(title, width - 2.0 * MARGIN);
+        canvas.text((MARGIN, MARGIN + 8.0), &text, heading);
+        for (line, text) in notes.iter().enumerate() {
+            let y = MARGIN + 40.0 + line as f64 * 23.0;
+            canvas.text((MARGIN, y), text, note);
+        }
+        draw_bar(&mut canvas, (right + 36.0, top), side);
     }
 
     canvas.rectangle((left - 1.0, top - 1.0), (right + 1.0, bottom + 1.0), FAINT);
@@ -104,7 +131,6 @@ pub fn picture(title: &str, classes: &[String], counts: &[u64]) -> Result<Pictur
     let beside = (left - name_length - 26.0, (top + bottom) / 2.0);
     canvas.text(beside, "true class", label.turned());
     canvas.text(((left + right) / 2.0, below), "predicted class", label);
-    draw_bar(&mut canvas, (right + 36.0, top), side);
     Ok(canvas.finished(title, &description(size, counts)))
 }
 
@@ -130,11 +156,14 @@ fn draw_cells(
                 count(number)
             );
             canvas.named(&name, |canvas| {
-                canvas.rectangle(corner, far, cell_colour(number, sum));
-                if size <= COUNTED && sum > 0 {
-                    let middle = (corner.0 + cell / 2.0, corner.1 + cell / 2.0);
-                    canvas.text(middle, &count(number), count_lettering(number, sum));
-                }
+                let share = number as f64 / sum.max(1) as f64;
+                canvas.cell(share.sqrt(), share > DARK, |canvas| {
+                    canvas.rectangle(corner, far, cell_colour(number, sum));
+                    if size <= COUNTED && number > 0 {
+                        let middle = (corner.0 + cell / 2.0, corner.1 + cell / 2.0);
+                        canvas.text(middle, &count(number), count_lettering(share));
+                    }
+                });
             });
         }
     }
@@ -164,16 +193,14 @@ fn cell_colour(number: u64, sum: u64) -> Colour {
     }
 }
 
-/// How a count is lettered: faint if it is nothing, light on dark cells.
-fn count_lettering(number: u64, sum: u64) -> Lettering {
-    let ink = match number {
-        0 => [173, 181, 189],
-        _ if number as f64 / sum as f64 > 0.3 => WHITE,
-        _ => INK,
-    };
+/// How a count is lettered: light on dark cells. Nothing is left unsaid: its cell is as light as the sheet.
+fn count_lettering(share: f64) -> Lettering {
+    let ink = if share > DARK { WHITE } else { INK };
     Lettering::new(COUNT_SIZE, ink).align(Align::Middle)
 }
 
+/// The share from which on a cell is dark.
+const DARK: f64 = 0.3;
 const COUNT_SIZE: f64 = 13.0;
 
 /// The side of a cell: room for its count or name, and a picture of reasonable size.
@@ -347,6 +374,23 @@ mod tests {
         for title in titles {
             assert!(picture.svg().contains(&format!("<title>{title}</title>")));
         }
+    }
+
+    #[test]
+    fn a_cell_of_nothing_has_no_count_and_a_page_can_shade_the_others() {
+        let picture = matrix("a model", &names(2), &[3, 1, 0, 4]).unwrap();
+        assert!(!picture.svg().contains(">0</text>"));
+        let themed = picture.themed_svg();
+        for part in [
+            r#"class="cell full" style="--share:0.87""#,
+            r#"class="cell" style="--share:0.5""#,
+            ">4</text>",
+        ] {
+            assert!(themed.contains(part), "{part}: {themed}");
+        }
+        let (png, missing) = picture.png().unwrap();
+        let png = image::load_from_memory(&png).unwrap().to_rgb8();
+        assert!(missing.is_empty() && png.pixels().any(|p| p.0 == BLUES[8]));
     }
 
     #[test]

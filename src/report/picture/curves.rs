@@ -71,6 +71,8 @@ pub struct Series {
     pub stroke: Stroke,
     /// Its number in a colour-blind safe palette of seven, which then repeats.
     pub colour: usize,
+    /// Of `points`, the one that gets a dot: the best epoch, say.
+    pub mark: Option<usize>,
 }
 
 /// How a line is drawn.
@@ -99,6 +101,17 @@ const TICK_TEXT: Lettering = Lettering {
     align: Align::Middle,
     turned: false,
 };
+/// Solid lines are named at their ends as well, up to so many; more would cover each other.
+const MOST_NAMED: usize = 6;
+const END_TEXT: Lettering = Lettering {
+    size: 14.0,
+    bold: false,
+    colour: INK,
+    align: Align::Start,
+    turned: false,
+};
+/// The longest name at a line's end before it is cut.
+const LONGEST_END: f64 = 150.0;
 const LEGEND_LINE: f64 = 30.0;
 const SWATCH: f64 = 34.0;
 
@@ -122,7 +135,11 @@ pub fn picture(figure: &Figure) -> Result<Picture> {
         asked => asked.min(figure.panels.len().max(1)),
     };
     let rows = figure.panels.len().div_ceil(columns);
-    let charts: Vec<Chart> = figure.panels.iter().map(Chart::new).collect();
+    let charts: Vec<Chart> = figure
+        .panels
+        .iter()
+        .map(|panel| Chart::new(panel, PLOT))
+        .collect();
     // One width for all, so that charts below each other line up.
     let beside_plot = charts
         .iter()
@@ -131,7 +148,12 @@ pub fn picture(figure: &Figure) -> Result<Picture> {
         .ceil();
     let titled = figure.panels.iter().any(|panel| !panel.title.is_empty());
     let above_plot = if titled { PANEL_TITLE.0 } else { PANEL_TITLE.1 };
-    let panel = (beside_plot + PLOT.0, above_plot + PLOT.1 + BELOW_PLOT);
+    let ends = charts.iter().map(Chart::beyond_plot);
+    let beyond_plot = ends.fold(0.0, f64::max).ceil();
+    let panel = (
+        beside_plot + PLOT.0 + beyond_plot,
+        above_plot + PLOT.1 + BELOW_PLOT,
+    );
     let width = 2.0 * MARGIN + across(columns, panel.0);
     let entries = legend(figure);
     let legend = legend_rows(&entries, width - 2.0 * MARGIN);
@@ -177,6 +199,44 @@ pub fn picture(figure: &Figure) -> Result<Picture> {
         });
     }
     Ok(canvas.finished(&figure.title, &figure.subtitle))
+}
+
+/// A chart for itself, and where its values lie in it: for a page whose script shows them.
+pub struct Plotted {
+    /// Without a title or a legend.
+    pub picture: Picture,
+    /// The plot's left, top, right and bottom edge, in the picture's pixels.
+    pub plot: [f64; 4],
+    /// The values at the left and right edge.
+    pub x: [f64; 2],
+    /// The values at the bottom and top edge.
+    pub y: [f64; 2],
+}
+
+/// Draws a chart for itself. Its lines are groups of the class `series`, with their numbers in `data-series`.
+///
+/// # Errors
+///
+/// As [`picture`].
+pub fn plotted(panel: &Panel) -> Result<Plotted> {
+    // A page has room for half as much, and names each line itself.
+    const IN_A_PAGE: (f64, f64) = (440.0, 260.0);
+    let untitled = Panel {
+        title: String::new(),
+        ..panel.clone()
+    };
+    let chart = Chart::new(&untitled, IN_A_PAGE);
+    let (left, top) = (chart.beside_plot().ceil(), 12.0);
+    let (right, bottom) = (left + chart.plot.0, top + chart.plot.1);
+    let beyond = chart.beyond_plot().ceil() + 12.0;
+    let mut canvas = Canvas::new(right + beyond, bottom + BELOW_PLOT)?;
+    chart.draw(&mut canvas, (left, top), left);
+    Ok(Plotted {
+        picture: canvas.finished(&panel.title, ""),
+        plot: [left, top, right, bottom],
+        x: [chart.x.low, chart.x.high],
+        y: [chart.y.low, chart.y.high],
+    })
 }
 
 /// The length of that many things with gaps between them.
@@ -276,6 +336,8 @@ fn stroke(canvas: &mut Canvas, points: &[(f64, f64)], stroke: Stroke, width: f64
 /// A panel with its axes worked out.
 struct Chart<'a> {
     panel: &'a Panel,
+    /// Across and down, without labels.
+    plot: (f64, f64),
     x: Scale,
     y: Scale,
 }
@@ -296,10 +358,11 @@ impl Scale {
 }
 
 impl<'a> Chart<'a> {
-    fn new(panel: &'a Panel) -> Self {
+    fn new(panel: &'a Panel, plot: (f64, f64)) -> Self {
         let points = || panel.series.iter().flat_map(finite);
         Self {
             panel,
+            plot,
             x: x_scale(points().map(|point| point.0)),
             y: y_scale(points().map(|point| point.1), panel.y_axis),
         }
@@ -321,17 +384,49 @@ impl<'a> Chart<'a> {
         numbers + 12.0 + label
     }
 
+    /// The solid lines that are named at their ends, with those ends.
+    fn named_ends(&self) -> Vec<(&Series, (f64, f64))> {
+        let solid = self
+            .panel
+            .series
+            .iter()
+            .filter(|s| s.stroke == Stroke::Solid && !s.label.is_empty());
+        let ends = solid.filter_map(|series| Some((series, finite(series).last()?)));
+        let ends: Vec<_> = ends.collect();
+        match ends.len() {
+            2..=MOST_NAMED => ends,
+            // A line that is alone is named by the chart's title.
+            _ => vec![],
+        }
+    }
+
+    /// A line's place among the panel's.
+    fn number(&self, series: &Series) -> usize {
+        let mut all = self.panel.series.iter();
+        let number = all.position(|other| std::ptr::eq(other, series));
+        number.expect("the line is the panel's")
+    }
+
+    /// The room that the names at the lines' ends need.
+    fn beyond_plot(&self) -> f64 {
+        let ends = self.named_ends();
+        let widths = ends
+            .iter()
+            .map(|(series, _)| END_TEXT.width(&series.label).min(LONGEST_END) + 18.0);
+        widths.fold(0.0, f64::max)
+    }
+
     fn draw(&self, canvas: &mut Canvas, (left, top): (f64, f64), beside_plot: f64) {
-        let (right, bottom) = (left + PLOT.0, top + PLOT.1);
+        let (right, bottom) = (left + self.plot.0, top + self.plot.1);
         let to_page = |(x, y): (f64, f64)| {
             (
-                left + self.x.place(x) * PLOT.0,
-                bottom - self.y.place(y) * PLOT.1,
+                left + self.x.place(x) * self.plot.0,
+                bottom - self.y.place(y) * self.plot.1,
             )
         };
 
         let heading = Lettering::new(18.0, INK).bold();
-        let text = heading.cut(&self.panel.title, PLOT.0);
+        let text = heading.cut(&self.panel.title, self.plot.0);
         canvas.text((left, top - 22.0), &text, heading);
         for (value, text) in &self.y.ticks {
             let y = sharp(to_page((0.0, *value)).1);
@@ -359,15 +454,33 @@ impl<'a> Chart<'a> {
         for series in dashed.into_iter().chain(solid) {
             let points: Vec<(f64, f64)> = thinned(finite(series).map(to_page));
             let colour = palette(series.colour);
-            canvas.named(&series.label, |canvas| match points[..] {
-                // A line of one point would be a speck.
-                [point] => {
-                    canvas.dot(point, 5.0, colour);
-                    if series.stroke == Stroke::Dashed {
-                        canvas.dot(point, 2.6, WHITE);
+            let dashed = series.stroke == Stroke::Dashed;
+            canvas.series(self.number(series), dashed, |canvas| {
+                canvas.named(&series.label, |canvas| match points[..] {
+                    // A line of one point would be a speck.
+                    [point] => {
+                        canvas.dot(point, 5.0, colour);
+                        if series.stroke == Stroke::Dashed {
+                            canvas.dot(point, 2.6, WHITE);
+                        }
                     }
+                    _ => stroke(canvas, &points, series.stroke, LINE_WIDTH, colour),
+                });
+                let marked = series.mark.and_then(|mark| series.points.get(mark));
+                if let Some(point) = marked.filter(|(x, y)| x.is_finite() && y.is_finite()) {
+                    canvas.dot(to_page(*point), 6.0, WHITE);
+                    canvas.dot(to_page(*point), 4.4, colour);
                 }
-                _ => stroke(canvas, &points, series.stroke, LINE_WIDTH, colour),
+            });
+        }
+        let ends = self.named_ends();
+        let heights: Vec<f64> = ends.iter().map(|(_, end)| to_page(*end).1).collect();
+        for ((series, _), y) in ends.iter().zip(apart(&heights, 17.0, (top, bottom))) {
+            let text = END_TEXT.cut(&series.label, LONGEST_END);
+            let colour = palette(series.colour);
+            canvas.series(self.number(series), false, |canvas| {
+                canvas.dot((right + 8.0, y), 3.5, colour);
+                canvas.text((right + 16.0, y), &text, END_TEXT);
             });
         }
         if self.panel.series.iter().flat_map(finite).next().is_none() {
@@ -378,6 +491,25 @@ impl<'a> Chart<'a> {
             );
         }
     }
+}
+
+/// Heights as near as can be to those that are wanted, at least so far from each other, between two bounds.
+fn apart(wanted: &[f64], gap: f64, (top, bottom): (f64, f64)) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
+    // Pushed down from the top, then up from the bottom.
+    let mut heights = wanted.to_vec();
+    let mut least = top;
+    for &at in &order {
+        heights[at] = heights[at].max(least);
+        least = heights[at] + gap;
+    }
+    let mut most = bottom;
+    for &at in order.iter().rev() {
+        heights[at] = heights[at].min(most);
+        most = heights[at] - gap;
+    }
+    heights
 }
 
 /// The middle of the nearest row or column of pixels: there a thin line is not smeared over two.
@@ -594,6 +726,7 @@ mod tests {
             points: points.to_vec(),
             stroke,
             colour,
+            mark: None,
         }
     }
 
@@ -661,6 +794,53 @@ mod tests {
         // Only the legend.
         assert!(pixels_of(&none, palette(0)) < 200);
         drawn(vec![]);
+    }
+
+    #[test]
+    fn names_at_the_ends_do_not_cover_each_other() {
+        assert_eq!(apart(&[50.0, 10.0], 17.0, (0.0, 100.0)), [50.0, 10.0]);
+        assert_eq!(
+            apart(&[50.0, 50.0, 52.0], 17.0, (0.0, 100.0)),
+            [50.0, 67.0, 84.0]
+        );
+        assert_eq!(apart(&[99.0, 98.0], 17.0, (0.0, 100.0)), [100.0, 83.0]);
+        assert!(apart(&[], 17.0, (0.0, 100.0)).is_empty());
+    }
+
+    #[test]
+    fn a_chart_says_where_its_values_lie() {
+        let line = |label: &str, points: &[(f64, f64)]| series(label, 0, Stroke::Solid, points);
+        let mut second = line("b", &[(1.0, 2.0), (3.0, 6.0)]);
+        second.mark = Some(1);
+        let panel = Panel {
+            title: "Loss".into(),
+            series: vec![line("a", &[(1.0, 1.0), (3.0, 3.0)]), second],
+            ..Panel::default()
+        };
+        let plotted = plotted(&panel).unwrap();
+        let svg = plotted.picture.themed_svg();
+        // The dot lies where the plot's edges and their values put it, and its line is named at its end.
+        let [left, top, right, bottom] = plotted.plot;
+        let x = left + (3.0 - plotted.x[0]) / (plotted.x[1] - plotted.x[0]) * (right - left);
+        let y = bottom - (6.0 - plotted.y[0]) / (plotted.y[1] - plotted.y[0]) * (bottom - top);
+        let dot = svg.split("<circle ").nth(2).unwrap();
+        let number = |name: &str| -> f64 {
+            let text = dot.split(&format!("{name}=\"")).nth(1).unwrap();
+            text.split('"').next().unwrap().parse().unwrap()
+        };
+        assert!((number("cx") - x).abs() < 0.01 && (number("cy") - y).abs() < 0.01);
+        for part in [
+            r#"data-series="1""#,
+            ">b</text>",
+            r#"stroke="var(--series-0)""#,
+            "var(--ink)",
+        ] {
+            assert!(svg.contains(part), "{part}");
+        }
+        assert!(
+            !svg.contains("#0072b2") && !svg.contains(r#" width="7"#),
+            "{svg}"
+        );
     }
 
     #[test]

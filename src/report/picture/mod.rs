@@ -1,5 +1,6 @@
-//! Pictures: line charts ([`curves`]), confusion matrices ([`confusion`]) and sheets of images
-//! ([`sheet`]).
+//! Pictures: line charts ([`curves`]), confusion matrices ([`confusion`]), how far confidence can be trusted
+//! ([`reliability`]), sheets of images ([`sheet`]), attention over them ([`attention`]) and what a token is made
+//! of ([`token`]).
 //!
 //! A [`Picture`] is an SVG document. It can stand in a page as it is, or be rendered as PNG or JPEG;
 //! [`Picture::save`] writes what the file's name asks for. The same input gives the same SVG,
@@ -32,11 +33,15 @@
 //! # Ok::<(), smallvit::Error>(())
 //! ```
 
+pub mod attention;
 mod canvas;
 pub mod confusion;
 pub mod curves;
 mod fonts;
+pub mod reliability;
+pub mod seeds;
 pub mod sheet;
+pub mod token;
 
 use std::io;
 use std::path::Path;
@@ -66,9 +71,11 @@ impl Picture {
         &self.svg
     }
 
-    /// As [`Picture::svg`], by value.
-    pub fn into_svg(self) -> String {
-        self.svg
+    /// The SVG document for a page that has names for its colours, light or dark: `--paper`, `--ink`, `--grey`,
+    /// `--faint` and `--series-0` to `--series-6`. As wide as there is room, at most as in a file.
+    pub fn themed_svg(&self) -> String {
+        let size = format!(r#"width="{}" height="{}""#, self.width, self.height);
+        canvas::themed(&self.svg.replacen(&size, r#"class="plot""#, 1))
     }
 
     /// Width and height, in pixels.
@@ -180,7 +187,7 @@ fn too_large(problem: impl ToString) -> Error {
 }
 
 /// Pixels as a PNG file's bytes.
-fn encoded(
+pub(super) fn encoded(
     pixels: &[u8],
     (width, height): (u32, u32),
     kind: ExtendedColorType,
@@ -199,13 +206,14 @@ mod tests {
     use resvg::usvg::roxmltree::Document;
 
     use super::curves::{Figure, Panel, Series};
-    use super::sheet::{PatchPanel, SheetImage};
+    use super::sheet::SheetImage;
+    use super::token::{Token, View};
     use super::*;
 
     const AWKWARD: &str = "a<b & \"c\" 'd'";
 
     /// One picture of every kind, with that name somewhere in it.
-    fn of_every_kind(name: &str) -> [Picture; 4] {
+    fn of_every_kind(name: &str) -> [Picture; 5] {
         let figure = Figure {
             title: "Loss".to_owned(),
             panels: vec![Panel {
@@ -226,20 +234,29 @@ mod tests {
             channels: 3,
             pixels: vec![100; 16 * 16 * 3],
         };
-        let panel = PatchPanel {
-            title: name.to_owned(),
-            rows: 2,
-            columns: 2,
+        let token = Token {
+            size: 16,
+            channels: 3,
+            views: vec![View {
+                name: name.to_owned(),
+                pixels: vec![100; 16 * 16 * 3],
+            }],
             patch: 4,
-            channels: 1,
-            pixels: vec![100; 4 * 16],
+            at: [4, 8],
+            dim: 8,
+        };
+        let bin = reliability::Bin {
+            images: 9,
+            confidence: 80.0,
+            accuracy: 70.0,
         };
         let classes = [name.to_owned(), "other".to_owned()];
         [
             curves::picture(&figure).unwrap(),
             confusion::picture("a model", &classes, &[3, 1, 0, 2]).unwrap(),
             sheet::images("samples", &[image], 1, 12).unwrap(),
-            sheet::patches("patches", &[panel], 1, 20).unwrap(),
+            token::picture("a token", &token).unwrap(),
+            reliability::picture(name, &[bin]).unwrap(),
         ]
     }
 

@@ -1,4 +1,4 @@
-//! Sheets of images: augmented samples, and images cut into patches.
+//! Sheets of images: augmented samples, attention maps.
 
 use std::path::Path;
 
@@ -18,23 +18,6 @@ pub struct SheetImage {
     /// 1 (grey) or 3 (red, green, blue).
     pub channels: usize,
     /// `[row, column, channel]`, without gaps.
-    pub pixels: Vec<u8>,
-}
-
-/// An image cut into square patches.
-#[derive(Clone, Debug)]
-pub struct PatchPanel {
-    /// Above the patches.
-    pub title: String,
-    /// Rows of patches.
-    pub rows: usize,
-    /// Columns of patches.
-    pub columns: usize,
-    /// A patch's side, in pixels.
-    pub patch: usize,
-    /// 1 (grey) or 3 (red, green, blue).
-    pub channels: usize,
-    /// `[patch row, patch column, row, column, channel]`, without gaps.
     pub pixels: Vec<u8>,
 }
 
@@ -131,95 +114,6 @@ pub fn images(
     }
     Ok(canvas.finished(title, ""))
 }
-
-/// Draws images cut into patches and writes them as SVG, PNG or JPEG.
-///
-/// # Errors
-///
-/// As [`patches`] and [`Picture::save`].
-pub fn draw_patches(
-    title: &str,
-    panels: &[PatchPanel],
-    columns: usize,
-    magnification: usize,
-    path: &Path,
-) -> Result<MissingLetters> {
-    patches(title, panels, columns, magnification)?.save(path)
-}
-
-/// Draws images cut into patches, in rows of `columns`, white gaps between the patches, each pixel
-/// magnified to a square of `magnification` pixels.
-///
-/// A whole image is a panel of one patch. No title is drawn if it is empty.
-///
-/// # Errors
-///
-/// As [`images`].
-pub fn patches(
-    title: &str,
-    panels: &[PatchPanel],
-    columns: usize,
-    magnification: usize,
-) -> Result<Picture> {
-    if panels.is_empty() {
-        return Err(nothing_to_draw());
-    }
-    for panel in panels {
-        let expected = [
-            panel.rows,
-            panel.columns,
-            panel.patch,
-            panel.patch,
-            panel.channels,
-        ];
-        check(&panel.title, panel.channels, &expected, &panel.pixels)?;
-    }
-    let magnification = magnification.max(1);
-    let columns = columns.clamp(1, panels.len());
-    let step = |patch: usize| patch as f64 * magnification as f64 + BETWEEN_PATCHES;
-    let extent = |patches: usize, patch: usize| patches as f64 * step(patch) - BETWEEN_PATCHES;
-    let label = Lettering::new(15.0, INK).bold().align(Align::Middle);
-    let cell =
-        (
-            largest(panels.iter().map(|panel| {
-                extent(panel.columns, panel.patch).max(label.width(&panel.title).ceil())
-            })),
-            largest(panels.iter().map(|panel| extent(panel.rows, panel.patch))),
-        );
-    let labelled = PANEL_LABEL + cell.1;
-    let rows = panels.len().div_ceil(columns);
-    let heading = if title.is_empty() { 0.0 } else { HEADING };
-    let width = 2.0 * MARGIN + columns as f64 * (cell.0 + PANEL_GAP) - PANEL_GAP;
-    let height = heading + 2.0 * MARGIN + rows as f64 * (labelled + PANEL_GAP) - PANEL_GAP;
-    let mut canvas = Canvas::new(width, height)?;
-    draw_heading(&mut canvas, title, width);
-
-    for (index, panel) in panels.iter().enumerate() {
-        let left = MARGIN + (index % columns) as f64 * (cell.0 + PANEL_GAP);
-        let top = MARGIN + heading + (index / columns) as f64 * (labelled + PANEL_GAP);
-        canvas.text((left + cell.0 / 2.0, top + 10.0), &panel.title, label);
-        // A whole image has no gaps and is smaller than its patches: it stands in their middle.
-        let inset = |room: f64, taken: f64| ((room - taken) / 2.0).floor();
-        let left = left + inset(cell.0, extent(panel.columns, panel.patch));
-        let top = top + PANEL_LABEL + inset(cell.1, extent(panel.rows, panel.patch));
-        let step = step(panel.patch);
-        let bytes = panel.patch * panel.patch * panel.channels;
-        for (patch, pixels) in panel.pixels.chunks_exact(bytes).enumerate() {
-            let at = (
-                left + (patch % panel.columns) as f64 * step,
-                top + (patch / panel.columns) as f64 * step,
-            );
-            let shape = (panel.patch, panel.patch, panel.channels);
-            canvas.image(at, shape, pixels, magnification)?;
-        }
-    }
-    Ok(canvas.finished(title, ""))
-}
-
-/// Pixels between patches.
-const BETWEEN_PATCHES: f64 = 3.0;
-const PANEL_LABEL: f64 = 30.0;
-const PANEL_GAP: f64 = 26.0;
 
 fn largest(lengths: impl Iterator<Item = f64>) -> f64 {
     lengths.fold(0.0, f64::max)
@@ -323,32 +217,6 @@ mod tests {
     }
 
     #[test]
-    fn patches_stand_apart_and_in_order() {
-        // Two rows and three columns of patches of 2 × 2 pixels, each of one grey.
-        let pixels: Vec<u8> = (0..6).flat_map(|patch| [patch * 10; 4]).collect();
-        let panel = PatchPanel {
-            title: String::new(),
-            rows: 2,
-            columns: 3,
-            patch: 2,
-            channels: 1,
-            pixels,
-        };
-        let picture = rendered(patches("", &[panel], 4, 4));
-        let (left, top) = (MARGIN as u32, (MARGIN + PANEL_LABEL) as u32);
-        let step = 8 + BETWEEN_PATCHES as u32;
-        for patch in 0..6 {
-            let (x, y) = (left + patch % 3 * step, top + patch / 3 * step);
-            for (dx, dy) in [(0, 0), (7, 0), (0, 7), (7, 7)] {
-                let pixel = picture.get_pixel(x + dx, y + dy);
-                assert_eq!(pixel.0, [patch as u8 * 10; 3], "{patch}");
-            }
-            assert_eq!(picture.get_pixel(x + 8, y).0, [255; 3]);
-            assert_eq!(picture.get_pixel(x, y + 8).0, [255; 3]);
-        }
-    }
-
-    #[test]
     fn images_of_the_wrong_size_are_named() {
         let mut image = grey("the third", 4, 4, 0);
         image.pixels.pop();
@@ -360,21 +228,11 @@ mod tests {
         let mut image = grey("x", 4, 4, 0);
         (image.width, image.channels) = (2, 2);
         assert!(super::images("", &[image], 1, 1).is_err());
-        let panel = PatchPanel {
-            title: "VANILLA".to_owned(),
-            rows: 0,
-            columns: 3,
-            patch: 2,
-            channels: 1,
-            pixels: vec![],
-        };
-        assert!(patches("", &[panel], 1, 1).is_err());
     }
 
     #[test]
     fn no_images_and_enormous_sheets_are_errors() {
         assert!(super::images("", &[], 1, 1).is_err());
-        assert!(patches("", &[], 1, 1).is_err());
         assert!(super::images("", &[grey("", 4, 4, 0)], 1, 1 << 20).is_err());
     }
 }
