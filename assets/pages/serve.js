@@ -723,7 +723,15 @@ const PALETTE = Array.from({ length: 256 }, (_, at) => {
   return VIRIDIS[low].map((from, part) => Math.round(from + (place - low) * (VIRIDIS[low + 1][part] - from)));
 });
 
-const shade = (value, most) => PALETTE[most > 0 ? Math.round((255 * value) / most) : 0];
+// From the least to the most, but what is nearly even is not to look as if it were not.
+const EVEN = 0.5;
+const scale = (values) => {
+  const most = largest(values);
+  const least = Math.min(...values);
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return { least, most: Math.max(most, least + EVEN * mean) };
+};
+const shade = (value, { least, most }) => PALETTE[most > least ? Math.round((255 * (value - least)) / (most - least)) : 0];
 const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 const largest = (values) => values.reduce((most, value) => Math.max(most, value), 0);
 
@@ -750,17 +758,18 @@ function drawLook(explanation) {
   const grid = gridShown(explanation);
   const place = fromOne() ? placeShown() : null;
   const values = shares(explanation, where.layer, where.head, place);
-  const most = largest(values);
-  paintLook(explanation, grid, values, most);
+  const range = scale(values);
+  paintLook(explanation, grid, values, range);
   if (where.pinned || where.focused || where.hover) outline($("look"), boxOf(cellAt(placeShown(), grid), grid, 640));
   paintLegend();
-  $("legend-most").textContent = percent(most);
+  $("legend-least").textContent = percent(range.least);
+  $("legend-most").textContent = percent(range.most);
   $("look-says").textContent = lookWords(explanation, grid, values, place);
   $("look-all").disabled = !(where.pinned || where.focused);
   showNotes(explanation, grid);
 }
 
-function paintLook(explanation, grid, values, most) {
+function paintLook(explanation, grid, values, range) {
   const canvas = $("look");
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = false;
@@ -771,7 +780,7 @@ function paintLook(explanation, grid, values, most) {
   context.globalAlpha = strength;
   values.forEach((value, index) => {
     const [x, y, width, height] = boxOf({ row: Math.floor(index / grid[1]), column: index % grid[1] }, grid, canvas.width);
-    context.fillStyle = css(shade(value, most));
+    context.fillStyle = css(shade(value, range));
     context.fillRect(x, y, width, height);
   });
   context.globalAlpha = 1;
@@ -836,9 +845,9 @@ function temperatureWords(layer, head) {
   const temperature = layer?.temperature;
   if (!temperature?.length) return "";
   const number = (value) => value.toPrecision(3);
-  if (temperature.length === 1) return `Learned temperature of this layer: ${number(temperature[0])}.`;
-  if (head !== "mean") return `Learned temperature of this head: ${number(temperature[head])}.`;
-  return `Learned temperatures of its heads: ${temperature.map(number).join(", ")}.`;
+  if (temperature.length === 1) return `Sharpness that this layer has learned: ${number(temperature[0])} (1 is plain attention).`;
+  if (head !== "mean") return `Sharpness that this head has learned: ${number(temperature[head])} (1 is plain attention).`;
+  return `Sharpness that its heads have learned: ${temperature.map(number).join(", ")} (1 is plain attention).`;
 }
 
 // ---------------------------------------------------------------------------------- the strip of layers and heads
@@ -896,8 +905,8 @@ function drawStrip(explanation) {
 function paintThumb(canvas, values) {
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(canvas.width, canvas.height);
-  const most = largest(values);
-  values.forEach((value, at) => pixels.data.set([...shade(value, most), 255], 4 * at));
+  const range = scale(values);
+  values.forEach((value, at) => pixels.data.set([...shade(value, range), 255], 4 * at));
   context.putImageData(pixels, 0, 0);
 }
 

@@ -17,10 +17,16 @@ mod predict;
 mod progress;
 mod recipes;
 mod report;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
 mod signals;
 mod sweep;
 mod train;
+#[cfg(feature = "serve")]
+mod watch;
+#[cfg(feature = "serve")]
+mod web;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -71,6 +77,10 @@ enum Command {
     Evaluate(evaluate::Arguments),
     Predict(predict::Arguments),
     Report(report::Arguments),
+    #[cfg(feature = "serve")]
+    Watch(watch::Arguments),
+    #[cfg(feature = "serve")]
+    Serve(serve::Arguments),
     #[command(subcommand)]
     Show(show::Command),
     #[command(subcommand)]
@@ -121,6 +131,10 @@ fn run(command: Command) -> Result<()> {
         Command::Evaluate(arguments) => evaluate::run(arguments),
         Command::Predict(arguments) => predict::run(arguments),
         Command::Report(arguments) => report::run(arguments),
+        #[cfg(feature = "serve")]
+        Command::Watch(arguments) => watch::run(arguments),
+        #[cfg(feature = "serve")]
+        Command::Serve(arguments) => serve::run(arguments),
         Command::Show(command) => show::run(command),
         Command::Data(command) => data::run(command),
         Command::Recipes(arguments) => recipes::run(arguments),

@@ -153,7 +153,8 @@ pub fn gathered(paths: &[PathBuf]) -> Result<Vec<Entry>> {
     entries(&runs)
 }
 
-fn entries(runs: &[RunFolder]) -> Result<Vec<Entry>> {
+/// The runs that have begun.
+pub fn entries(runs: &[RunFolder]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = vec![];
     for run in runs {
         if let Some(entry) = entry(run)? {
@@ -335,7 +336,7 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         facts: facts(entries),
         results: results(&groups),
         seeds: seeds_figure(&groups)?,
-        large_charts: charts.iter().filter(|c| c.title.starts_with("Loss") || c.title.starts_with("Top-")).count(),
+        large_charts: 2,
         charts,
         charts_note: match seeds {
             1 => "A dot marks the epoch whose weights were kept: the best one on the validation images.".into(),
@@ -367,7 +368,11 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         let title = format!("Confidence of {}", group.model.name);
         report.reliability.push(Drawn {
             model: group.model.clone(),
-            picture: reliability::plot(&title, &evaluate::reliability_bins(&answers))?,
+            picture: reliability::plot(
+                &title,
+                &evaluate::reliability_bins(&answers),
+                group.model.colour,
+            )?,
         });
     }
     if let (Some(data), Some(entry)) = (data, shown(entries)) {

@@ -12,6 +12,9 @@ use super::output::note;
 /// Set by the first signal, where a run is to end with everything saved.
 static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
+/// What is said then.
+static SAID: OnceLock<&str> = OnceLock::new();
+
 /// Whether signals come here.
 static CAUGHT: AtomicBool = AtomicBool::new(false);
 
@@ -40,7 +43,8 @@ pub fn catch() {
             // Aside, so that somebody who does not read it cannot keep the next one waiting; where
             // the system has no thread left, without a word.
             let _ = std::thread::Builder::new().spawn(|| {
-                note!("\nfinishing the step and saving; once more to stop at once");
+                let said = SAID.get().unwrap_or(&"finishing the step and saving");
+                note!("\n{said}; once more to stop at once");
             });
         }
         (Some(_), Some(_)) if wish == Wish::HangUp => {}
@@ -58,6 +62,13 @@ pub fn stop_flag() -> Arc<AtomicBool> {
     if !CAUGHT.load(Ordering::Relaxed) {
         note!("Ctrl-C cannot be caught here: it will lose what came after the last checkpoint");
     }
+    STOP.get_or_init(Arc::default).clone()
+}
+
+/// The same, for what does something else than to finish a step: `doing` says what.
+#[cfg(feature = "serve")]
+pub fn stop_flag_for(doing: &'static str) -> Arc<AtomicBool> {
+    let _ = SAID.set(doing);
     STOP.get_or_init(Arc::default).clone()
 }
 

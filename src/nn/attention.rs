@@ -119,6 +119,11 @@ impl AttentionResidual {
         }
     }
 
+    /// Heads.
+    pub fn heads(&self) -> usize {
+        self.config.heads
+    }
+
     /// What each head's scores are multiplied by, in units of the plain 1 / √key_dim; none where no temperature
     /// is learned.
     pub fn sharpness(&self) -> Option<Vec<f64>> {

@@ -4,21 +4,21 @@
 //! values under the pointer, sorting, filtering and switches.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use image::ExtendedColorType;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::picture::curves::{self, Axis, Panel, Stroke};
 use super::picture::sheet::SheetImage;
-use super::picture::{Picture, encoded};
-use crate::error::{Error, Result};
+use super::picture::{Picture, png};
+use crate::error::Result;
 use crate::words;
 
 /// The style that all pages share.
 pub const BASE_STYLE: &str = include_str!("../../assets/pages/base.css");
 const STYLE: &str = include_str!("../../assets/pages/report.css");
 const SCRIPT: &str = include_str!("../../assets/pages/report.js");
+const WATCH: &str = include_str!("../../assets/pages/watch.js");
 
 /// All that a page shows; what is empty or none is left out.
 #[derive(Default)]
@@ -176,7 +176,15 @@ pub struct Recipe {
 ///
 /// If a picture cannot be drawn.
 pub fn page(report: &Report) -> Result<String> {
-    Ok(whole(&report.title, main(report)?, &report.footer, SCRIPT).into_string())
+    let policy = policy(SCRIPT, "'none'");
+    Ok(whole(
+        &report.title,
+        main(report)?,
+        &report.footer,
+        SCRIPT,
+        &policy,
+    )
+    .into_string())
 }
 
 /// What changes of a page while a run goes on: its `main` element.
@@ -188,25 +196,38 @@ pub fn fragment(report: &Report) -> Result<String> {
     Ok(main(report)?.into_string())
 }
 
-/// The page's script, for a page that is built from fragments.
-pub fn script() -> &'static str {
-    SCRIPT
+/// A `main` element for when there is nothing to show yet.
+pub fn waiting(why: &str) -> String {
+    let main = html! {
+        main #report {
+            header.top { h1 { "waiting for a run" } p.finding { "Nothing to show yet." } p.note { (why) } }
+        }
+    };
+    main.into_string()
 }
 
-/// The page's own style, which comes after [`BASE_STYLE`].
-pub fn style() -> &'static str {
-    STYLE
+/// A page that renews its `main` element whenever the server says so: the page, and what its header
+/// `Content-Security-Policy` has to be.
+pub fn live(title: &str, main: String) -> (String, String) {
+    let script = format!("{SCRIPT}\n{WATCH}");
+    let footer = format!("Served by smallvit {}.", env!("CARGO_PKG_VERSION"));
+    let policy = policy(&script, "'self'");
+    let html = whole(title, PreEscaped(main), &footer, &script, &policy);
+    (html.into_string(), policy)
+}
+
+/// Nothing but this script runs, and it fetches from there alone: what a name might smuggle in stays dead.
+fn policy(script: &str, connects: &str) -> String {
+    let hash = STANDARD.encode(Sha256::digest(script));
+    format!(
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; connect-src \
+         {connects}; base-uri 'none'; form-action 'none'"
+    )
 }
 
 /// A document around a page's `main` element, with this one script.
-fn whole(title: &str, main: Markup, footer: &str, script: &str) -> Markup {
+fn whole(title: &str, main: Markup, footer: &str, script: &str, policy: &str) -> Markup {
     let style = format!("{BASE_STYLE}\n{STYLE}");
-    // Nothing but this script runs, and nothing is fetched: what a name might smuggle in stays dead.
-    let hash = STANDARD.encode(Sha256::digest(script));
-    let policy = format!(
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; \
-         base-uri 'none'; form-action 'none'"
-    );
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -538,14 +559,7 @@ fn reliability(all: &[Drawn]) -> Option<Markup> {
 
 /// An image as part of the page.
 fn data_url(image: &SheetImage) -> Result<String> {
-    let kind = match image.channels {
-        1 => ExtendedColorType::L8,
-        _ => ExtendedColorType::Rgb8,
-    };
-    let size = (image.width as u32, image.height as u32);
-    let bytes = encoded(&image.pixels, size, kind).map_err(|error| {
-        Error::data("image", error.to_string(), "give an image of another size")
-    })?;
+    let bytes = png(&image.pixels, [image.height, image.width, image.channels])?;
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(bytes)))
 }
 
@@ -597,7 +611,9 @@ fn temperatures(all: &[Temperatures]) -> Option<Markup> {
     if low > high {
         return None;
     }
-    let share = |value: f64| format!("--share:{:.2}", (value - low) / (high - low).max(1e-9));
+    // What hardly differs is not to look as if it did.
+    let range = (high - low).max(0.1);
+    let share = |value: f64| format!("--share:{:.2}", (value - low) / range);
     let table = |of: &Temperatures| {
         let heads = of.sharpness.iter().map(Vec::len).max().unwrap_or(0);
         html! {

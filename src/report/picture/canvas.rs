@@ -4,12 +4,10 @@
 //! Lengths are in pixels, x to the right and y downwards.
 
 use std::fmt::{Display, Write as _};
-use std::io;
 
 use base64::{display::Base64Display, engine::general_purpose::STANDARD};
-use image::ExtendedColorType;
 
-use super::{Picture, encoded, fonts};
+use super::{Picture, fonts, png};
 use crate::error::{Error, Result};
 
 /// Red, green, blue.
@@ -295,18 +293,7 @@ impl Canvas {
         pixels: &[u8],
         magnification: usize,
     ) -> Result<()> {
-        let kind = match channels {
-            1 => ExtendedColorType::L8,
-            _ => ExtendedColorType::Rgb8,
-        };
-        let side = |pixels: usize| u32::try_from(pixels).map_err(io::Error::other);
-        let bytes = side(width)
-            .and_then(|width| Ok((width, side(height)?)))
-            .and_then(|size| encoded(pixels, size, kind))
-            .map_err(|error| {
-                let problem = format!("{width} × {height} pixels: {error}");
-                Error::data("image", problem, "give an image of another size")
-            })?;
+        let bytes = png(pixels, [height, width, channels])?;
         let (x, y) = (number(left), number(top));
         let (width, height) = (width * magnification, height * magnification);
         let data = Base64Display::new(&bytes, &STANDARD);

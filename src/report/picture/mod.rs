@@ -186,8 +186,28 @@ fn too_large(problem: impl ToString) -> Error {
     Error::data("rendering the picture", problem.to_string(), remedy)
 }
 
+/// An image's bytes, `[row, column, channel]` with one channel or three, as a PNG file's.
+///
+/// # Errors
+///
+/// If there are not as many bytes as the sizes say, or no file could be so large.
+pub fn png(pixels: &[u8], [height, width, channels]: [usize; 3]) -> Result<Vec<u8>> {
+    let kind = match channels {
+        1 => ExtendedColorType::L8,
+        _ => ExtendedColorType::Rgb8,
+    };
+    let side = |pixels: usize| u32::try_from(pixels).map_err(io::Error::other);
+    let bytes = side(width)
+        .and_then(|width| Ok((width, side(height)?)))
+        .and_then(|size| encoded(pixels, size, kind));
+    bytes.map_err(|error| {
+        let problem = format!("{width} × {height} pixels: {error}");
+        Error::data("image", problem, "give an image of another size")
+    })
+}
+
 /// Pixels as a PNG file's bytes.
-pub(super) fn encoded(
+fn encoded(
     pixels: &[u8],
     (width, height): (u32, u32),
     kind: ExtendedColorType,

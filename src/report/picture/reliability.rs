@@ -21,6 +21,8 @@ pub struct Bin {
 const MARGIN: f64 = 32.0;
 /// The side of the plot.
 const SIDE: f64 = 360.0;
+/// Of fewer answers than this part of all, the share that is right says little.
+const FEW: f64 = 0.005;
 /// The height of the strip that shows how many answers there are.
 const STRIP: f64 = 54.0;
 
@@ -33,26 +35,26 @@ pub fn draw(title: &str, bins: &[Bin], path: &Path) -> Result<MissingLetters> {
     picture(title, bins)?.save(path)
 }
 
-/// Draws a reliability diagram: a dot a bin, joined to the diagonal on which it would lie if its confidence were
+/// Draws a reliability diagram: a dot a bin of half a percent of the answers or more, joined to the diagonal on which it would lie if its confidence were
 /// right; below, how many answers each has.
 ///
 /// # Errors
 ///
 /// None but of a picture that would be enormous, which this is not.
 pub fn picture(title: &str, bins: &[Bin]) -> Result<Picture> {
-    drawn(title, bins, true)
+    drawn(title, bins, 0, true)
 }
 
-/// The same without its heading, for a page.
+/// The same without its heading and in another colour of the palette, for a page.
 ///
 /// # Errors
 ///
 /// As [`picture`].
-pub fn plot(title: &str, bins: &[Bin]) -> Result<Picture> {
-    drawn(title, bins, false)
+pub fn plot(title: &str, bins: &[Bin], colour: usize) -> Result<Picture> {
+    drawn(title, bins, colour, false)
 }
 
-fn drawn(title: &str, bins: &[Bin], alone: bool) -> Result<Picture> {
+fn drawn(title: &str, bins: &[Bin], colour: usize, alone: bool) -> Result<Picture> {
     let (heading, note) = (Lettering::new(20.0, INK).bold(), Lettering::new(14.0, GREY));
     let margin = if alone { MARGIN } else { 8.0 };
     let (left, top) = (margin + 66.0, margin + if alone { 62.0 } else { 0.0 });
@@ -82,6 +84,8 @@ fn drawn(title: &str, bins: &[Bin], alone: bool) -> Result<Picture> {
     }
     canvas.dashed_line(&[(left, bottom), (right, top)], 1.5, (5.0, 5.0), GREY);
     let most = bins.iter().map(|bin| bin.images).max().unwrap_or(1).max(1) as f64;
+    let all: u64 = bins.iter().map(|bin| bin.images).sum();
+    let tells = |bin: &&Bin| bin.images as f64 >= FEW * all as f64;
     for bin in bins {
         let at = place(bin.confidence, bin.accuracy);
         let name = format!(
@@ -91,19 +95,26 @@ fn drawn(title: &str, bins: &[Bin], alone: bool) -> Result<Picture> {
             bin.accuracy
         );
         canvas.named(&name, |canvas| {
-            canvas.line(&[place(bin.confidence, bin.confidence), at], 3.0, FAINT);
-            canvas.dot(at, 5.5, palette(0));
+            if tells(&bin) {
+                canvas.line(&[place(bin.confidence, bin.confidence), at], 3.0, FAINT);
+                canvas.dot(at, 5.5, palette(colour));
+            }
             let height = (bin.images as f64 / most * STRIP).max(1.0);
             let foot = strip + STRIP;
-            canvas.rectangle((at.0 - 7.0, foot - height), (at.0 + 7.0, foot), palette(0));
+            canvas.rectangle(
+                (at.0 - 7.0, foot - height),
+                (at.0 + 7.0, foot),
+                palette(colour),
+            );
         });
     }
     let joined: Vec<(f64, f64)> = bins
         .iter()
+        .filter(tells)
         .map(|b| place(b.confidence, b.accuracy))
         .collect();
     if joined.len() > 1 {
-        canvas.line(&joined, 1.6, palette(0));
+        canvas.line(&joined, 1.6, palette(colour));
     }
     canvas.line(&[(left, strip + STRIP), (right, strip + STRIP)], 1.0, GREY);
     let label = Lettering::new(15.0, INK).align(Align::Middle);

@@ -36,11 +36,12 @@ pub struct Token {
 const MARGIN: f64 = 28.0;
 const GAP: f64 = 26.0;
 /// About how large a view is drawn.
-const VIEW: usize = 168;
+const VIEW: usize = 180;
 /// About how large a patch is drawn.
 const PATCH: usize = 96;
-/// A number of the vector, in pixels across, and their rows' height.
-const NUMBER: f64 = 4.0;
+/// A number of the vector, in pixels across: as wide as they all have room in a row, between these bounds.
+const NUMBER: (f64, f64) = (2.5, 10.0);
+/// The height of a row of them.
 const ROW: f64 = 16.0;
 /// Beyond, the vector is drawn as so many numbers only.
 const MOST_NUMBERS: usize = 1 << 14;
@@ -106,7 +107,8 @@ pub fn picture(title: &str, token: &Token) -> Result<Picture> {
     let numbers = token.patch * token.patch * token.channels;
     let all = numbers * views;
     let drawn = all.min(MOST_NUMBERS);
-    let across = ((width - 2.0 * MARGIN) / NUMBER) as usize;
+    let number_width = ((width - 2.0 * MARGIN) / drawn as f64).clamp(NUMBER.0, NUMBER.1);
+    let across = ((width - 2.0 * MARGIN) / number_width + 1e-6) as usize;
     let lines = drawn.div_ceil(across);
     let heading = Lettering::new(20.0, INK).bold();
     let (label, note) = (Lettering::new(14.0, INK).bold(), Lettering::new(14.0, GREY));
@@ -154,11 +156,11 @@ pub fn picture(title: &str, token: &Token) -> Result<Picture> {
     canvas.text((MARGIN, vector - 14.0), &whole, label);
     let cuts = token.views.iter().flat_map(|view| token.cut(view));
     for (number, value) in cuts.take(drawn).enumerate() {
-        let x = MARGIN + (number % across) as f64 * NUMBER;
+        let x = MARGIN + (number % across) as f64 * number_width;
         let y = vector + (number / across) as f64 * ROW;
-        canvas.rectangle((x, y), (x + NUMBER - 0.6, y + ROW - 6.0), [value; 3]);
+        canvas.rectangle((x, y), (x + number_width - 0.4, y + ROW - 6.0), [value; 3]);
         // A foot in the colour of the view that it comes from.
-        let foot = ((x, y + ROW - 5.4), (x + NUMBER, y + ROW - 3.0));
+        let foot = ((x, y + ROW - 5.4), (x + number_width, y + ROW - 3.0));
         canvas.rectangle(foot.0, foot.1, palette(number / numbers));
     }
     let becomes = format!(

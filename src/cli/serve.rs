@@ -1,0 +1,908 @@
+//! `smallvit serve`: a page to try models on pictures, and the interface below it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use clap::Args;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use smallvit::data::pictures;
+use smallvit::models::file::{Contents, ModelInfo};
+use smallvit::models::look::{AttentionMap, Look};
+use smallvit::report::picture::png;
+use smallvit::train::prepare::Prepared;
+use smallvit::train::recipe::Recipe;
+use smallvit::train::result::read_result;
+use smallvit::{Error, Result, report, words};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use utoipa::{OpenApi, ToSchema};
+
+use super::dataset::{self, CopyOptions};
+use super::evaluate::Which;
+use super::explain::Seen;
+use super::hints;
+use super::options::{self, DeviceOption, InferencePrecision, Threads};
+use super::output::note;
+use super::predict::{in_channels, likeliest};
+use super::signals;
+use super::web::engine::{Engine, Job, Question, Served};
+use super::web::{self, ListenOptions, Refusal};
+
+/// Serve a page to try models on pictures, with a JSON interface beside it.
+///
+/// Several models answer side by side. The interface is described by /openapi.json; /healthz tells that the
+/// server lives, /metrics what it does (for Prometheus). Pictures are kept nowhere.
+#[derive(Args)]
+pub struct Arguments {
+    /// Run folders, or models' safetensors files.
+    #[arg(required = true, value_name = "MODEL")]
+    models: Vec<PathBuf>,
+    #[command(flatten)]
+    listen: ListenOptions,
+    /// Requests that may wait or be worked on; those beyond are told to come again (status 429).
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = options::whole(1, 10_000), allow_hyphen_values = true)]
+    queue: u64,
+    /// The most bytes of a picture's file, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = options::whole(1, 256), allow_hyphen_values = true)]
+    max_body: u64,
+    /// How long a client may take to send a picture, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = options::whole(1, 3600), allow_hyphen_values = true)]
+    max_wait: u64,
+    /// Offer no pictures of the models' data as examples.
+    #[arg(long)]
+    no_examples: bool,
+    #[command(flatten)]
+    copy: CopyOptions,
+    #[command(flatten)]
+    which: Which,
+    #[command(flatten)]
+    device: DeviceOption,
+    #[command(flatten)]
+    precision: InferencePrecision,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+pub fn run(arguments: Arguments) -> Result<()> {
+    arguments.listen.check()?;
+    let device = arguments.device.open()?;
+    let workers = arguments
+        .precision
+        .workers(&arguments.threads, device.clone())?;
+    let (mut about, mut served): (Vec<About>, Vec<Served>) = (vec![], vec![]);
+    let mut examples = vec![];
+    for path in &arguments.models {
+        let file = arguments.which.file(path)?;
+        let mut contents = Contents::read(&file)?;
+        let (info, model) = contents.model(&device)?;
+        let recipe = contents
+            .text("recipe")
+            .map(|text| Recipe::parse(text, file.display()));
+        let recipe = recipe.transpose()?.map(|restored| restored.recipe);
+        if let (Some(recipe), true) = (&recipe, examples.is_empty() && !arguments.no_examples) {
+            let fingerprint = contents.text("fingerprint").map(str::to_owned);
+            examples = self::examples(recipe, fingerprint.as_deref(), &arguments.copy);
+        }
+        let layers: Vec<usize> = model.attentions().iter().map(|(_, a)| a.heads()).collect();
+        let result = read_result(&path.join("result.json"))
+            .ok()
+            .and_then(|mut all| all.pop());
+        let cut = info.config.cut();
+        let side = (info.config.image_size() + 2 * cut.padding - cut.patch) / cut.stride + 1;
+        let name = info.config.name().to_string();
+        let folder = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        about.push(About {
+            id: unique(
+                &about,
+                [
+                    name.clone(),
+                    format!("{name} ({folder})"),
+                    path.display().to_string(),
+                ],
+            ),
+            name,
+            parameters: model.parameters(),
+            image_size: info.config.image_size(),
+            channels: info.input[2],
+            classes: info.classes.clone(),
+            data: recipe.map(|recipe| recipe.data.set),
+            test_top1: result.map(|result| result.test_top1),
+            spt: info.config.spt,
+            lsa: info.config.lsa,
+            layers: layers.len(),
+            heads: layers.into_iter().max().unwrap_or(0),
+            grid: [side, side],
+        });
+        served.push(Served { info, model });
+    }
+    let infos = served.iter().map(|served| served.info.clone()).collect();
+    let metrics = Arc::new(Metrics::default());
+    let counted = metrics.clone();
+    let engine = Engine::start(served, workers, move |images| {
+        counted.images.inc_by(images as u64);
+        counted.together.observe(images as f64);
+    })?;
+    let shop = Arc::new(Shop {
+        about,
+        infos,
+        examples,
+        engine,
+        queue: Arc::new(Semaphore::new(arguments.queue as usize)),
+        places: arguments.queue as usize,
+        decoding: Semaphore::new(arguments.threads.count()),
+        most_bytes: (arguments.max_body as usize) << 20,
+        patience: Duration::from_secs(arguments.max_wait),
+        metrics,
+    });
+    let names: Vec<&str> = shop.about.iter().map(|about| about.id.as_str()).collect();
+    let what = words::listed(names, 4);
+    arguments.listen.serve(
+        routes(shop),
+        &what,
+        &signals::stop_flag_for("answering what has been asked"),
+    )
+}
+
+/// The first of these names that no other model has; the last with a number else.
+fn unique(others: &[About], names: [String; 3]) -> String {
+    let taken = |name: &String| others.iter().any(|other| other.id == *name);
+    let last = names[2].clone();
+    let numbered = (2..).map(move |number| format!("{last} ({number})"));
+    let free = names.into_iter().chain(numbered).find(|name| !taken(name));
+    free.expect("one of the names is free")
+}
+
+/// An example picture.
+struct Example {
+    class: String,
+    png: Vec<u8>,
+}
+
+/// Some of a model's test pictures, of as many classes as there are; none, and told, where they are not here.
+fn examples(recipe: &Recipe, fingerprint: Option<&str>, copy: &CopyOptions) -> Vec<Example> {
+    const MOST: usize = 12;
+    let here = CopyOptions {
+        offline: true,
+        ..copy.clone()
+    };
+    let loaded = here.load(&recipe.data.set, dataset::square(recipe));
+    let prepared = loaded.and_then(|dataset| match fingerprint {
+        Some(known) if known == dataset.fingerprint() => Prepared::new(dataset, recipe),
+        _ => Err(Error::data(&recipe.data.set, "it has changed since", "")),
+    });
+    let data = match prepared {
+        Ok(data) => data,
+        Err(error) => {
+            note!("no example pictures: {}", hints::message(&error));
+            return vec![];
+        }
+    };
+    let images = &data.test.split.images;
+    let mut of_classes: HashMap<u32, usize> = HashMap::new();
+    let rounds = MOST.div_ceil(data.info.classes.len());
+    let samples = data.test.samples.iter().filter(|&&sample| {
+        let of_class = of_classes
+            .entry(data.test.split.labels[sample as usize])
+            .or_default();
+        *of_class += 1;
+        *of_class <= rounds
+    });
+    let mut chosen: Vec<u32> = samples.copied().collect();
+    chosen.sort_by_key(|&sample| data.test.split.labels[sample as usize]);
+    // Of many classes, some from all over.
+    let step = chosen.len().div_ceil(MOST).max(1);
+    let chosen = chosen.into_iter().step_by(step);
+    let made = chosen.filter_map(|sample| {
+        let pixels = images.image(sample as usize);
+        Some(Example {
+            class: data.info.classes[data.test.split.labels[sample as usize] as usize].clone(),
+            png: png(pixels, [images.height, images.width, images.channels]).ok()?,
+        })
+    });
+    made.collect()
+}
+
+/// What handlers share.
+struct Shop {
+    about: Vec<About>,
+    infos: Vec<ModelInfo>,
+    examples: Vec<Example>,
+    engine: Engine,
+    /// Places of requests that wait or are worked on.
+    queue: Arc<Semaphore>,
+    places: usize,
+    /// Pictures that are decoded at a time.
+    decoding: Semaphore,
+    most_bytes: usize,
+    patience: Duration,
+    metrics: Arc<Metrics>,
+}
+
+type Shared = State<Arc<Shop>>;
+type Answer<T> = std::result::Result<T, Refusal>;
+
+/// A model that is served.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+struct About {
+    /// What requests name it by.
+    id: String,
+    /// Its family and ideas, as `sl-vit`.
+    name: String,
+    /// Trainable parameters.
+    parameters: u64,
+    /// Pixels a side of the images that it takes; pictures are brought to it.
+    image_size: usize,
+    /// 1 (grey) or 3 (red, green, blue).
+    channels: usize,
+    /// The classes that it knows.
+    classes: Vec<String>,
+    /// The data that it was trained on.
+    data: Option<String>,
+    /// Percent of the test images that it had right.
+    test_top1: Option<f64>,
+    /// Shifted Patch Tokenization.
+    spt: bool,
+    /// Locality Self-Attention.
+    lsa: bool,
+    /// Attentions.
+    layers: usize,
+    /// Heads of an attention, at most.
+    heads: usize,
+    /// Rows and columns of its first tokens.
+    grid: [usize; 2],
+}
+
+#[derive(Serialize, ToSchema)]
+struct Models {
+    models: Vec<About>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Examples {
+    examples: Vec<AboutExample>,
+}
+
+/// An example picture.
+#[derive(Serialize, ToSchema)]
+struct AboutExample {
+    id: usize,
+    /// What it is.
+    class: String,
+    /// Where it is.
+    url: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Prediction {
+    /// Which model said so.
+    model: String,
+    /// The likeliest classes, the first first.
+    likeliest: Vec<Likely>,
+    /// What the model took, for this picture and those that went through it together with it.
+    milliseconds: f64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Likely {
+    class: String,
+    /// 0 to 1.
+    probability: f64,
+}
+
+/// What a model looks at in a picture.
+#[derive(Serialize, ToSchema)]
+struct Explanation {
+    model: String,
+    /// The picture as the model takes it: a PNG as a data URL.
+    image: String,
+    image_size: usize,
+    layers: Vec<Layer>,
+    /// Attention through all layers, where they have one grid.
+    rollout: Option<Rollout>,
+    /// The picture and its four shifts, with Shifted Patch Tokenization.
+    views: Option<Vec<AboutView>>,
+    patch: Patch,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Layer {
+    name: String,
+    /// Rows and columns of tokens.
+    grid: [usize; 2],
+    /// By how much each head's attention is sharper than without Locality Self-Attention (1 is as without).
+    temperature: Option<Vec<f64>>,
+    heads: Vec<Head>,
+    /// Base64 of bytes, head × query × key: each 255 × the probability, as a part of its row's largest. Without a
+    /// class token.
+    maps: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Head {
+    /// The mean attention that each token is paid.
+    received: Vec<f32>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Rollout {
+    grid: [usize; 2],
+    values: Vec<f32>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct AboutView {
+    name: String,
+    /// A PNG as a data URL.
+    image: String,
+}
+
+/// How the picture is cut into its first tokens.
+#[derive(Serialize, ToSchema)]
+struct Patch {
+    /// Pixels a side.
+    size: usize,
+    grid: [usize; 2],
+}
+
+/// Why a request is not met.
+#[derive(Serialize, ToSchema)]
+struct Failure {
+    error: FailureText,
+}
+
+#[derive(Serialize, ToSchema)]
+struct FailureText {
+    /// For programs: too_large, not_a_picture, unreadable, busy, …
+    code: String,
+    /// For people.
+    message: String,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "smallvit",
+        description = "Ask image classifiers what is in pictures."
+    ),
+    paths(models, examples_list, example, predict, explain, health, metrics),
+    components(schemas(Failure, FailureText))
+)]
+struct Interface;
+
+/// What is told of the server, for Prometheus.
+struct Metrics {
+    registry: Registry,
+    requests: Family<Asked, Counter>,
+    seconds: Histogram,
+    together: Histogram,
+    images: Counter,
+    waiting: Gauge,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Asked {
+    path: String,
+    status: u16,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("smallvit"),
+            requests: Family::default(),
+            seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            together: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
+            images: Counter::default(),
+            waiting: Gauge::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(
+            "requests",
+            "Requests, by path and status",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "answer_seconds",
+            "From a picture's request to its answer",
+            metrics.seconds.clone(),
+        );
+        registry.register(
+            "images_together",
+            "Images that went through a model together",
+            metrics.together.clone(),
+        );
+        registry.register(
+            "images",
+            "Images that models answered",
+            metrics.images.clone(),
+        );
+        registry.register(
+            "queue",
+            "Requests that wait or are worked on",
+            metrics.waiting.clone(),
+        );
+        metrics
+    }
+}
+
+fn routes(shop: Arc<Shop>) -> Router {
+    Router::new()
+        .route(
+            "/",
+            get(|| {
+                web::asset(
+                    "text/html; charset=utf-8",
+                    include_str!("../../assets/pages/serve.html"),
+                )
+            }),
+        )
+        .route(
+            "/assets/base.css",
+            get(|| web::asset("text/css; charset=utf-8", report::page::BASE_STYLE)),
+        )
+        .route(
+            "/assets/serve.css",
+            get(|| {
+                web::asset(
+                    "text/css; charset=utf-8",
+                    include_str!("../../assets/pages/serve.css"),
+                )
+            }),
+        )
+        .route(
+            "/assets/serve.js",
+            get(|| {
+                web::asset(
+                    "text/javascript; charset=utf-8",
+                    include_str!("../../assets/pages/serve.js"),
+                )
+            }),
+        )
+        .route("/v1/models", get(models))
+        .route("/v1/examples", get(examples_list))
+        .route("/v1/examples/{file}", get(example))
+        .route("/v1/predict", post(predict))
+        .route("/v1/explain", post(explain))
+        .route(
+            "/openapi.json",
+            get(|| async { Json(Interface::openapi()) }),
+        )
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .layer(middleware::from_fn_with_state(shop.clone(), counted))
+        .with_state(shop)
+}
+
+/// Counts a request.
+async fn counted(State(shop): Shared, request: Request, next: Next) -> Response {
+    const KNOWN: [&str; 4] = ["/v1/models", "/v1/examples", "/v1/predict", "/v1/explain"];
+    let path = request.uri().path();
+    // A path that anybody makes up would fill the memory.
+    let path = KNOWN
+        .into_iter()
+        .find(|known| path == *known)
+        .unwrap_or("other");
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    let asked = Asked {
+        path: path.to_owned(),
+        status,
+    };
+    shop.metrics.requests.get_or_create(&asked).inc();
+    response
+}
+
+/// The models that are served.
+#[utoipa::path(get, path = "/v1/models", responses((status = 200, body = Models)))]
+async fn models(State(shop): Shared) -> Json<Models> {
+    let models = shop.about.clone();
+    Json(Models { models })
+}
+
+/// Pictures to try the models on.
+#[utoipa::path(get, path = "/v1/examples", responses((status = 200, body = Examples)))]
+async fn examples_list(State(shop): Shared) -> Json<Examples> {
+    let about = |(id, example): (usize, &Example)| AboutExample {
+        id,
+        class: example.class.clone(),
+        url: format!("/v1/examples/{id}.png"),
+    };
+    let examples = shop.examples.iter().enumerate().map(about).collect();
+    Json(Examples { examples })
+}
+
+/// An example picture.
+#[utoipa::path(get, path = "/v1/examples/{file}", params(("file" = String, Path, description = "Its id, and .png")),
+    responses((status = 200, content_type = "image/png", body = Vec<u8>), (status = 404, body = Failure)))]
+async fn example(State(shop): Shared, Path(file): Path<String>) -> Answer<Response> {
+    let number = file
+        .strip_suffix(".png")
+        .and_then(|number| number.parse::<usize>().ok());
+    let example = number.and_then(|number| shop.examples.get(number));
+    let Some(example) = example else {
+        return Err(Refusal::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is no such example",
+        ));
+    };
+    Ok(([(header::CONTENT_TYPE, "image/png")], example.png.clone()).into_response())
+}
+
+/// What a question says beside the picture.
+#[derive(Deserialize)]
+struct Asking {
+    model: Option<String>,
+    top: Option<usize>,
+}
+
+/// The likeliest classes of a picture.
+///
+/// The body is the picture's file: PNG, JPEG, WebP, BMP or GIF.
+#[utoipa::path(post, path = "/v1/predict",
+    params(("model" = Option<String>, Query, description = "The model's id; needed where there are several"),
+           ("top" = Option<usize>, Query, description = "How many classes; 5 unless said otherwise")),
+    request_body(content = Vec<u8>, content_type = "image/*"),
+    responses((status = 200, body = Prediction), (status = 400, body = Failure), (status = 404, body = Failure),
+        (status = 408, body = Failure), (status = 413, body = Failure), (status = 415, body = Failure),
+        (status = 422, body = Failure), (status = 429, body = Failure, description = "Come again after Retry-After seconds")))]
+async fn predict(
+    State(shop): Shared,
+    Query(about): Query<Asking>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<Prediction>> {
+    let began = Instant::now();
+    let (model, place) = shop.enter(&about, &headers)?;
+    let info = shop.infos[model].clone();
+    let input = shop
+        .decoded(body, move |bytes| {
+            let pixels = pixels(&bytes, &info)?;
+            let preprocess = info.preprocess();
+            let mut input = vec![0.0; preprocess.output_len()];
+            preprocess.apply(&pixels, &mut input);
+            Ok(input)
+        })
+        .await?;
+    let (reply, answer) = oneshot::channel();
+    let question = Question::Logits(input, reply);
+    shop.engine.ask(Job {
+        model,
+        question,
+        place,
+    });
+    let (logits, seconds) = answer.await.map_err(|_| gone())?;
+    if !logits.iter().all(|logit| logit.is_finite()) {
+        let message = "the model's answer is not a number";
+        return Err(Refusal::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "not_a_number",
+            message,
+        ));
+    }
+    shop.metrics.seconds.observe(began.elapsed().as_secs_f64());
+    let classes = &shop.infos[model].classes;
+    let likely = |(class, probability): (usize, f64)| Likely {
+        class: classes[class].clone(),
+        probability,
+    };
+    Ok(Json(Prediction {
+        model: shop.about[model].id.clone(),
+        likeliest: likeliest(&logits, about.top.unwrap_or(5))
+            .into_iter()
+            .map(likely)
+            .collect(),
+        milliseconds: 1000.0 * seconds,
+    }))
+}
+
+/// Where a model looks in a picture, and what its tokens see.
+///
+/// The body is the picture's file, as of /v1/predict.
+#[utoipa::path(post, path = "/v1/explain",
+    params(("model" = Option<String>, Query, description = "The model's id; needed where there are several")),
+    request_body(content = Vec<u8>, content_type = "image/*"),
+    responses((status = 200, body = Explanation), (status = 400, body = Failure), (status = 404, body = Failure),
+        (status = 408, body = Failure), (status = 413, body = Failure), (status = 415, body = Failure),
+        (status = 422, body = Failure), (status = 429, body = Failure)))]
+async fn explain(
+    State(shop): Shared,
+    Query(about): Query<Asking>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer<Json<Explanation>> {
+    let (model, place) = shop.enter(&about, &headers)?;
+    let info = shop.infos[model].clone();
+    let pixels = shop
+        .decoded(body, move |bytes| pixels(&bytes, &info))
+        .await?;
+    let (reply, answer) = oneshot::channel();
+    let question = Question::Look(pixels, reply);
+    shop.engine.ask(Job {
+        model,
+        question,
+        place,
+    });
+    let (look, seen) = answer.await.map_err(|_| gone())?;
+    let about = shop.about[model].clone();
+    let info = shop.infos[model].clone();
+    // It is a matter of megabytes for large models: not on a thread that others' requests wait for.
+    let explained = tokio::task::spawn_blocking(move || explanation(about, &info, &look, &seen));
+    explained.await.map_err(|_| gone())?.map(Json)
+}
+
+/// The engine has ended: a fault of the program.
+fn gone() -> Refusal {
+    let message = "the server's engine has stopped; please report it";
+    Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "engine", message)
+}
+
+impl Shop {
+    /// The model that is asked, and a place in the queue; before any byte of the picture is read.
+    fn enter(&self, about: &Asking, headers: &HeaderMap) -> Answer<(usize, OwnedSemaphorePermit)> {
+        let model = match &about.model {
+            Some(id) => self.about.iter().position(|known| known.id == *id),
+            None if self.about.len() == 1 => Some(0),
+            None => {
+                let message = "say which model with ?model=ID; /v1/models lists them";
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "model", message));
+            }
+        };
+        let Some(model) = model else {
+            let message = "there is no such model; /v1/models lists them";
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "model", message));
+        };
+        if about.top == Some(0) {
+            return Err(Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "top",
+                "top is 1 or more",
+            ));
+        }
+        let kind = headers
+            .get(header::CONTENT_TYPE)
+            .map(|kind| kind.to_str().unwrap_or_default());
+        let is_picture =
+            |kind: &str| kind.starts_with("image/") || kind.starts_with("application/octet-stream");
+        if !kind.is_none_or(is_picture) {
+            return Err(Refusal::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "not_a_picture",
+                "send the picture's file itself, as image/png or the like",
+            ));
+        }
+        let length = headers.get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        if length.is_some_and(|length| length > self.most_bytes as u64) {
+            return Err(self.too_large());
+        }
+        let place = self.queue.clone().try_acquire_owned().map_err(|_| {
+            let message = "too many requests wait already; come again in a moment";
+            Refusal::new(StatusCode::TOO_MANY_REQUESTS, "busy", message)
+        })?;
+        Ok((model, place))
+    }
+
+    fn too_large(&self) -> Refusal {
+        let most = words::bytes(self.most_bytes as u64);
+        let message = format!("the file is too large: at most {most} are taken");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+    }
+
+    /// Reads a picture's file in time, and makes of it what is to be made, on a thread for such work.
+    async fn decoded<T: Send + 'static>(
+        &self,
+        body: Body,
+        make: impl FnOnce(Bytes) -> Answer<T> + Send + 'static,
+    ) -> Answer<T> {
+        let read = Limited::new(body, self.most_bytes).collect();
+        let bytes = match tokio::time::timeout(self.patience, read).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(self.too_large()),
+            Ok(Err(_)) => {
+                let message = "the picture broke off on its way";
+                return Err(Refusal::new(StatusCode::BAD_REQUEST, "broken_off", message));
+            }
+            Err(_) => {
+                let message = "the picture took too long to come";
+                return Err(Refusal::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "too_slow",
+                    message,
+                ));
+            }
+        };
+        let _turn = self.decoding.acquire().await.map_err(|_| gone())?;
+        tokio::task::spawn_blocking(move || make(bytes))
+            .await
+            .map_err(|_| gone())?
+    }
+}
+
+/// A picture's file → pixels of the size and with the channels of the model's training images.
+fn pixels(bytes: &[u8], info: &ModelInfo) -> Answer<Vec<u8>> {
+    if image::guess_format(bytes).is_err() {
+        let message = "this is no picture: PNG, JPEG, WebP, BMP and GIF are read";
+        return Err(Refusal::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not_a_picture",
+            message,
+        ));
+    }
+    let image = pictures::decode_bytes(bytes, info.square()).map_err(|problem| {
+        let message = format!("this picture cannot be read: {problem}");
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "unreadable", message)
+    })?;
+    Ok(in_channels(image, info))
+}
+
+fn explanation(about: About, info: &ModelInfo, look: &Look, seen: &Seen) -> Answer<Explanation> {
+    let data_url = |pixels: &[u8]| {
+        let bytes = png(pixels, [seen.size, seen.size, seen.channels]).map_err(|_| gone())?;
+        Ok(format!("data:image/png;base64,{}", STANDARD.encode(bytes)))
+    };
+    let layer = |map: &AttentionMap| Layer {
+        name: map.path.clone(),
+        grid: map.grid,
+        temperature: map.sharpness.clone(),
+        heads: (0..map.heads)
+            .map(|head| Head {
+                received: map.received(Some(head)),
+            })
+            .collect(),
+        maps: STANDARD.encode(maps(map)),
+    };
+    let cut = info.config.cut();
+    let views = info.config.spt.then(|| seen.views(cut, true));
+    let view = |view: report::picture::token::View| {
+        Ok(AboutView {
+            image: data_url(&view.pixels)?,
+            name: view.name,
+        })
+    };
+    Ok(Explanation {
+        model: about.id,
+        image: data_url(&seen.pixels)?,
+        image_size: seen.size,
+        layers: look.layers.iter().map(layer).collect(),
+        rollout: look.rollout().map(|values| Rollout {
+            grid: look.layers[0].grid,
+            values,
+        }),
+        views: views
+            .map(|views| views.into_iter().map(view).collect::<Answer<_>>())
+            .transpose()?,
+        patch: Patch {
+            size: cut.patch,
+            grid: about.grid,
+        },
+    })
+}
+
+/// A byte a pair of tokens of the grid: 255 × the probability, as a part of its row's largest.
+fn maps(map: &AttentionMap) -> Vec<u8> {
+    let cells = map.grid[0] * map.grid[1];
+    let mut bytes = Vec::with_capacity(map.heads * cells * cells);
+    for head in 0..map.heads {
+        for cell in 0..cells {
+            let row = map.from(Some(head), map.before + cell);
+            let most = row.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+            bytes.extend(row.iter().map(|value| (255.0 * value / most).round() as u8));
+        }
+    }
+    bytes
+}
+
+/// Whether the server lives.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String)))]
+async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// What the server does, in Prometheus' format.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String)))]
+async fn metrics(State(shop): Shared) -> Answer<Response> {
+    let waiting = shop.places - shop.queue.available_permits();
+    shop.metrics.waiting.set(waiting as i64);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &shop.metrics.registry)
+        .map_err(|_| gone())?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_model_has_a_name_of_its_own() {
+        let about = |id: &str| About {
+            id: id.into(),
+            name: "vit".into(),
+            parameters: 0,
+            image_size: 8,
+            channels: 3,
+            classes: vec![],
+            data: None,
+            test_top1: None,
+            spt: false,
+            lsa: false,
+            layers: 0,
+            heads: 0,
+            grid: [1, 1],
+        };
+        let names = || {
+            [
+                "vit".to_owned(),
+                "vit (run)".to_owned(),
+                "runs/run".to_owned(),
+            ]
+        };
+        let mut all = vec![];
+        for expected in [
+            "vit",
+            "vit (run)",
+            "runs/run",
+            "runs/run (2)",
+            "runs/run (3)",
+        ] {
+            let id = unique(&all, names());
+            assert_eq!(id, expected);
+            all.push(about(&id));
+        }
+    }
+
+    #[test]
+    fn a_map_is_bytes_of_the_grid_alone() {
+        let map = AttentionMap {
+            path: "a".into(),
+            heads: 1,
+            grid: [1, 2],
+            before: 1,
+            sharpness: None,
+            // Three tokens, the first the class token.
+            values: vec![0.2, 0.4, 0.4, 0.5, 0.25, 0.25, 0.1, 0.6, 0.3],
+        };
+        assert_eq!(maps(&map), [255, 255, 255, 128]);
+    }
+
+    #[test]
+    fn what_the_interface_has_is_described() {
+        let described = serde_json::to_value(Interface::openapi()).unwrap();
+        for path in [
+            "/v1/models",
+            "/v1/predict",
+            "/v1/explain",
+            "/v1/examples",
+            "/healthz",
+            "/metrics",
+        ] {
+            assert!(described["paths"][path].is_object(), "{path}");
+        }
+        assert!(
+            described["components"]["schemas"]["Prediction"]["properties"]["likeliest"].is_object()
+        );
+    }
+}
