@@ -60,14 +60,17 @@ pub fn mean(histories: &[&[Epoch]]) -> Vec<Epoch> {
         .collect()
 }
 
+/// What is drawn of an epoch.
+type Value = fn(&Epoch) -> f64;
+
 /// A chart of validation (solid) and training (dashed); with a dot at each run's best epoch where it is of
 /// validation.
 fn chart(
     lines: &[Line],
     title: &str,
     y_axis: Axis,
-    validation: Option<fn(&Epoch) -> f64>,
-    train: Option<fn(&Epoch) -> f64>,
+    validation: Option<Value>,
+    train: Option<Value>,
 ) -> Panel {
     let mut panel = Panel {
         title: title.into(),
@@ -119,15 +122,9 @@ pub fn usual(lines: &[Line]) -> Vec<Panel> {
         ),
     ];
     if top5 {
-        let (validation, train): (fn(&Epoch) -> f64, fn(&Epoch) -> f64) =
-            (|e| e.validation.top5, |e| e.train.top5);
-        panels.push(chart(
-            lines,
-            "Top-5, %",
-            Axis::Percent,
-            Some(validation),
-            Some(train),
-        ));
+        let (validation, train): (Value, Value) = (|e| e.validation.top5, |e| e.train.top5);
+        let (validation, train) = (Some(validation), Some(train));
+        panels.push(chart(lines, "Top-5, %", Axis::Percent, validation, train));
     }
     panels.push(chart(
         lines,
@@ -142,33 +139,23 @@ pub fn usual(lines: &[Line]) -> Vec<Panel> {
 /// The same, and what the weights did, as far as the histories know it.
 pub fn all(lines: &[Line]) -> Vec<Panel> {
     let mut panels = usual(lines);
-    let optional: [(&str, Axis, fn(&Epoch) -> Option<f64>, fn(&Epoch) -> f64); 3] = [
-        (
-            "Gradient norm",
-            Axis::FromZero,
-            |e| e.gradient_norm,
-            |e| e.gradient_norm.unwrap_or(f64::NAN),
-        ),
-        (
-            "Weight norm",
-            Axis::Fitted,
-            |e| e.weight_norm,
-            |e| e.weight_norm.unwrap_or(f64::NAN),
-        ),
-        (
-            "Temperature of LSA",
-            Axis::Fitted,
-            |e| e.temperature,
-            |e| e.temperature.unwrap_or(f64::NAN),
-        ),
+    // An epoch of which it is not known has no point.
+    let optional: [(&str, Axis, Value); 3] = [
+        ("Gradient norm", Axis::FromZero, |e| {
+            e.gradient_norm.unwrap_or(f64::NAN)
+        }),
+        ("Weight norm", Axis::Fitted, |e| {
+            e.weight_norm.unwrap_or(f64::NAN)
+        }),
+        ("Temperature of LSA", Axis::Fitted, |e| {
+            e.temperature.unwrap_or(f64::NAN)
+        }),
     ];
-    for (title, axis, known, value) in optional {
-        let known = |line: &&Line| line.history.iter().any(|epoch| known(epoch).is_some());
-        let has: Vec<bool> = lines.iter().map(|line| known(&line)).collect();
-        if has.contains(&true) {
-            let mut panel = chart(lines, title, axis, Some(value), None);
-            let mut has = has.into_iter();
-            panel.series.retain(|_| has.next() == Some(true));
+    for (title, axis, value) in optional {
+        let mut panel = chart(lines, title, axis, Some(value), None);
+        let is_known = |series: &Series| series.points.iter().any(|point| point.1.is_finite());
+        panel.series.retain(is_known);
+        if !panel.series.is_empty() {
             panels.push(panel);
         }
     }

@@ -245,7 +245,7 @@ fn show_attention(asked: &Attention, out: &Path) -> Result<()> {
     let name = info.config.name();
     let title = format!("attention of {name}, which says “{answer}”: {what}");
     let (cells, columns) = seen.sheet(&look, asked.from);
-    let missing = sheet::draw_images(&title, &cells, columns, (96 / seen.size).max(1), out)?;
+    let missing = sheet::draw_images(&title, &cells, columns, (128 / seen.size).max(1), out)?;
     super::tell_missing(&missing);
     output::prose(format!("{}: {title}", output::name(out.display())));
     Ok(())

@@ -400,7 +400,8 @@ fn charts(report: &Report) -> Result<Option<Markup>> {
             }
             json!({
                 "label": series.label, "kind": kind, "key": key, "colour": series.colour % 7,
-                "dashed": dashed, "points": series.points,
+                "dashed": dashed,
+                "points": series.points.iter().filter(|p| p.1.is_finite()).collect::<Vec<_>>(),
             })
         });
         let unit = if panel.y_axis == Axis::Percent {

@@ -2,6 +2,7 @@
 
 mod limits;
 mod output;
+mod pages;
 mod pictures;
 mod readers;
 mod runs;

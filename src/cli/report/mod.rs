@@ -1,5 +1,7 @@
 //! `smallvit report`, and the page that every training and comparison writes at its end.
 
+mod results;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +10,7 @@ use smallvit::models::ModelName;
 use smallvit::models::file;
 use smallvit::models::look::Look;
 use smallvit::report::page::{
-    self, Cell, Class, Classes, Drawn, Mistake, Mistakes, Model, Report, Row, Table, Temperatures,
+    self, Class, Classes, Drawn, Mistake, Mistakes, Model, Report, Temperatures,
 };
 use smallvit::report::picture::seeds::{self, Ahead};
 use smallvit::report::picture::sheet::SheetImage;
@@ -334,7 +336,7 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         title: title(entries),
         finding: finding(&groups),
         facts: facts(entries),
-        results: results(&groups),
+        results: results::table(&groups),
         seeds: seeds_figure(&groups)?,
         large_charts: 2,
         charts,
@@ -515,145 +517,6 @@ fn facts(entries: &[Entry]) -> Vec<(String, String)> {
     let label = if seeds.len() == 1 { "seed" } else { "seeds" };
     add(label, words::listed(seeds, 5));
     facts
-}
-
-/// The table of models.
-fn results(groups: &[Group]) -> Table {
-    let results =
-        |group: &Group| -> Vec<RunResult> { group.results().into_iter().cloned().collect() };
-    let top5 = groups.iter().any(|group| {
-        results(group)
-            .iter()
-            .any(|result| result.test_top5.is_some())
-    });
-    let several = groups.iter().any(|group| group.runs.len() > 1);
-    let mean = |values: &[f64]| Spread::of(values).map(|spread| (spread.mean, spread.deviation));
-    let of_answers = |group: &Group, value: fn(&Answers) -> f64| -> Vec<f64> {
-        group.answers().into_iter().map(value).collect()
-    };
-    let best_validation = |group: &Group| -> Vec<f64> {
-        let best = |history: &[Epoch]| Some(history.get(history::best(history)?)?.validation.top1);
-        group
-            .runs
-            .iter()
-            .filter_map(|run| best(&run.history))
-            .collect()
-    };
-    type Column<'a> = (&'a str, Vec<Option<(f64, String, String)>>, Option<bool>);
-    // A column: its heading, each model's (value, text, spread), and whether more is better.
-    let column = |heading: &'static str,
-                  more: Option<bool>,
-                  of: &dyn Fn(&Group) -> Option<(f64, String, String)>|
-     -> Column<'_> { (heading, groups.iter().map(of).collect(), more) };
-    let percent = |values: Vec<f64>, spread: Option<f64>| {
-        let (mean, deviation) = mean(&values)?;
-        let spread = match values.len() {
-            1 => spread.map(|error| format!("± {error:.2}")),
-            _ => Some(format!("± {deviation:.2}")),
-        };
-        Some((mean, format!("{mean:.2} %"), spread.unwrap_or_default()))
-    };
-    let mut columns = vec![
-        column("parameters", None, &|group| {
-            let parameters = group.results().first()?.parameters;
-            Some((parameters as f64, words::count(parameters), String::new()))
-        }),
-        column("validation top-1", Some(true), &|group| {
-            percent(best_validation(group), None)
-        }),
-        column("test top-1", Some(true), &|group| {
-            percent(
-                group.tests(),
-                group.results().first()?.test_top1_standard_error,
-            )
-        }),
-    ];
-    if top5 {
-        columns.push(column("top-5", Some(true), &|group| {
-            percent(
-                results(group)
-                    .iter()
-                    .filter_map(|result| result.test_top5)
-                    .collect(),
-                None,
-            )
-        }));
-    }
-    columns.extend([
-        column("macro-F1", Some(true), &|group| {
-            percent(of_answers(group, Answers::macro_f1), None)
-        }),
-        column("calibration error", Some(false), &|group| {
-            percent(
-                of_answers(group, |answers| answers.calibration().error),
-                None,
-            )
-        }),
-        column("epochs (best)", None, &|group| {
-            let epochs = group.runs.iter().map(|run| run.history.len()).max()?;
-            let best = history::best(&group.runs[0].history).map(|at| at + 1)?;
-            let text = match group.runs.len() {
-                1 => format!("{epochs} ({best})"),
-                _ => epochs.to_string(),
-            };
-            Some((0.0, text, String::new()))
-        }),
-        column("time", None, &|group| {
-            let seconds: f64 = group
-                .runs
-                .iter()
-                .flat_map(|run| &run.history)
-                .map(|e| e.seconds)
-                .sum();
-            Some((seconds, words::seconds(seconds), String::new()))
-        }),
-    ]);
-    // Columns of which nothing is known yet are left out.
-    columns.retain(|(_, cells, _)| cells.iter().any(Option::is_some));
-    let row = |number: usize, group: &Group| Row {
-        model: group.model.clone(),
-        cells: columns
-            .iter()
-            .map(|(_, cells, more)| {
-                let Some((value, text, spread)) = &cells[number] else {
-                    return Cell {
-                        text: "–".into(),
-                        ..Cell::default()
-                    };
-                };
-                let others = || cells.iter().flatten().map(|cell| cell.0);
-                let best = more.is_some_and(|more| {
-                    others().all(|o| if more { *value >= o } else { *value <= o })
-                });
-                Cell {
-                    text: text.clone(),
-                    spread: spread.clone(),
-                    best: best && groups.len() > 1,
-                }
-            })
-            .collect(),
-    };
-    let mut caption = match several {
-        true => "Means over the seeds ± standard deviation.",
-        false => "Test accuracy ± standard error.",
-    }
-    .to_owned();
-    caption += " Of the epoch that is best on the validation images; the test images were read once, at the end.";
-    if columns.iter().any(|column| column.0 == "calibration error") {
-        caption += " Calibration error: how far confidence and accuracy lie apart, on average.";
-    }
-    if groups.len() > 1 {
-        caption += " Bold: the best of its column.";
-    }
-    Table {
-        header: columns.iter().map(|column| column.0.to_owned()).collect(),
-        rows: groups
-            .iter()
-            .enumerate()
-            .map(|(number, group)| row(number, group))
-            .collect(),
-        caption,
-    }
 }
 
 /// Each seed's accuracy, where there are several.
