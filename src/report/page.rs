@@ -236,6 +236,8 @@ fn whole(title: &str, main: Markup, footer: &str, script: &str, policy: &str) ->
                 meta http-equiv="Content-Security-Policy" content=(policy);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) }
+                // One of its own, so that no browser asks for another.
+                link rel="icon" href="data:,";
                 style { (PreEscaped(style)) }
             }
             body {
@@ -679,5 +681,173 @@ fn recipe(recipe: &Recipe) -> Markup {
             summary { "The whole recipe" }
             div.copyable data-copy="Copy the recipe" { pre { code { (recipe.text) } } }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::picture::curves::Series;
+    use super::*;
+
+    const AWKWARD: &str = "</script><b>\"x\" & 'y'";
+
+    fn full() -> Report {
+        let model = Model {
+            name: AWKWARD.into(),
+            colour: 9,
+        };
+        let image = SheetImage {
+            caption: String::new(),
+            height: 2,
+            width: 2,
+            channels: 3,
+            pixels: vec![7; 12],
+        };
+        let line = |stroke| Series {
+            label: AWKWARD.into(),
+            points: vec![(1.0, 2.0), (2.0, f64::NAN), (3.0, 1.0)],
+            stroke,
+            ..Series::default()
+        };
+        let panel = |series| Panel {
+            title: AWKWARD.into(),
+            series,
+            ..Panel::default()
+        };
+        let picture = || curves::picture(&Default::default()).unwrap();
+        Report {
+            title: AWKWARD.into(),
+            finding: AWKWARD.into(),
+            facts: vec![("on".into(), AWKWARD.into())],
+            results: Table {
+                header: vec![AWKWARD.into()],
+                rows: vec![Row {
+                    model: model.clone(),
+                    cells: vec![Cell {
+                        text: "80.00 %".into(),
+                        spread: "± 1".into(),
+                        best: true,
+                    }],
+                }],
+                caption: AWKWARD.into(),
+            },
+            seeds: Some((picture(), AWKWARD.into())),
+            charts: vec![
+                panel(vec![line(Stroke::Solid), line(Stroke::Dashed)]),
+                panel(vec![line(Stroke::Solid)]),
+            ],
+            large_charts: 1,
+            charts_note: AWKWARD.into(),
+            why_lower: vec![AWKWARD.into()],
+            classes: Some(Classes {
+                models: vec![model.clone()],
+                rows: [30.0, f64::NAN, 20.0]
+                    .map(|recall| Class {
+                        name: format!("{AWKWARD}{recall}"),
+                        images: 1234,
+                        shares: vec![[recall, 50.0, f64::NAN]],
+                    })
+                    .into(),
+                note: AWKWARD.into(),
+            }),
+            confusion: vec![Drawn {
+                model: model.clone(),
+                picture: picture(),
+            }],
+            reliability: vec![Drawn {
+                model: model.clone(),
+                picture: picture(),
+            }],
+            mistakes: Some(Mistakes {
+                note: AWKWARD.into(),
+                all: vec![Mistake {
+                    image: image.clone(),
+                    attention: Some(image),
+                    number: 5,
+                    class: AWKWARD.into(),
+                    answer: AWKWARD.into(),
+                    confidence: 0.981,
+                }],
+            }),
+            token: Some((picture(), AWKWARD.into())),
+            temperatures: vec![Temperatures {
+                model,
+                sharpness: vec![vec![1.0, 1.5]],
+            }],
+            recipe: Some(Recipe {
+                base: AWKWARD.into(),
+                differences: vec![(AWKWARD.into(), AWKWARD.into(), AWKWARD.into())],
+                command: vec![AWKWARD.into()],
+                text: AWKWARD.into(),
+            }),
+            footer: AWKWARD.into(),
+        }
+    }
+
+    #[test]
+    fn whatever_names_are_they_are_text() {
+        let html = page(&full()).unwrap();
+        assert!(!html.contains(AWKWARD) && !html.contains("<b>\"x"));
+        // The style's and the script's own, and that of the values.
+        assert_eq!(html.matches("</script>").count(), 2);
+        assert!(html.contains("taken for <b><bdi>&lt;/script&gt;"));
+        let (start, end) = ("id=\"charts\" type=\"application/json\">", "</script>");
+        let values = html.split_once(start).unwrap().1.split_once(end).unwrap().0;
+        let values: serde_json::Value = serde_json::from_str(values).unwrap();
+        let series = &values["charts"][0]["series"];
+        assert_eq!(series[0]["label"], AWKWARD);
+        assert_eq!(series[1]["key"], format!("{AWKWARD}/training"));
+        // A point that is no number is left out; a chart of one line a model goes with any of its lines.
+        assert_eq!(
+            series[0]["points"],
+            serde_json::json!([[1.0, 2.0], [3.0, 1.0]])
+        );
+        assert_eq!(values["charts"][1]["series"][0]["key"], AWKWARD);
+    }
+
+    #[test]
+    fn classes_come_worst_first_and_those_unknown_last() {
+        let html = page(&full()).unwrap();
+        let place = |recall: &str| {
+            html.find(&format!("&#39;y&#39;{recall}</bdi>"))
+                .or(html.find(&format!("'y'{recall}</bdi>")))
+                .unwrap()
+        };
+        assert!(place("20") < place("30") && place("30") < place("NaN"));
+    }
+
+    #[test]
+    fn only_the_pages_own_script_may_run() {
+        let html = page(&full()).unwrap();
+        let script = html
+            .rsplit_once("<script>")
+            .unwrap()
+            .1
+            .split_once("</script>")
+            .unwrap()
+            .0;
+        let hash = STANDARD.encode(Sha256::digest(script));
+        assert!(
+            html.contains(&format!("script-src &#39;sha256-{hash}"))
+                || html.contains(&format!("script-src 'sha256-{hash}"))
+        );
+        let (live, policy) = live("title", fragment(&full()).unwrap());
+        assert!(policy.contains("connect-src 'self'") && live.contains("EventSource"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let html = page(&Report::default()).unwrap();
+        for section in [
+            "curves",
+            "classes",
+            "confusion",
+            "mistakes",
+            "token",
+            "temperatures",
+        ] {
+            assert!(!html.contains(&format!("id=\"{section}\"")), "{section}");
+        }
+        assert!(waiting(AWKWARD).contains("&lt;/script&gt;"));
     }
 }

@@ -5,13 +5,15 @@ import shutil
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 from program import Server, ask, png, run
 
 CHROMIUM = shutil.which("chromium")
 # A model that learns next to nothing, in seconds.
 QUICK = ["--quiet", "--set", "model.depth=2"]
+PATIENCE = 15_000  # milliseconds; machines that tests run on may be slow
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +100,7 @@ def browser():
 
 
 @pytest.fixture
-def visit(browser):
+def visit(browser, start):  # pages are closed before the servers that a test has started
     """Opens pages. At the end none may have written to the console, or asked another host for anything.
 
     `allowed` is a pattern of what it may have written; other options are the browser context's.
@@ -107,7 +109,7 @@ def visit(browser):
 
     def visit(url, allowed=None, **options):
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         faults = []
 

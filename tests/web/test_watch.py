@@ -1,7 +1,6 @@
 """Watch: the report's page while a training goes on."""
 
 import json
-import re
 import subprocess
 
 from playwright.sync_api import expect
@@ -19,7 +18,8 @@ def test_the_page_follows_a_training_from_before_its_beginning_to_its_result(vis
     expect(page.locator("h1")).to_have_text("waiting for a run")
     expect(page.locator("#watch-state")).to_have_text("live")
     page.evaluate("window.kept = true")
-    command = [PROGRAM, "train", "--epochs", "8", *QUICK, "--out", str(tmp_path / "run")]
+    # With one thread epochs do not pass too fast to be seen.
+    command = [PROGRAM, "train", "--epochs", "8", "--threads", "1", *QUICK, "--out", str(tmp_path / "run")]
     training = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         button = page.locator(".legend button", has_text="training")
@@ -59,8 +59,13 @@ def test_a_signal_ends_it_while_a_page_is_open(visit, start, comparison):
     expect(page.locator("table.results")).to_be_visible()
 
 
-def test_it_comes_back_to_life_with_its_server(visit, start, comparison):
-    server = start("watch", comparison)
-    page = visit(server.url)
-    assert ask(server, "GET", "/healthz").status == 200
-    assert re.match("data:", page.locator("link[rel=icon]").get_attribute("href", timeout=1000))
+def test_a_token_is_asked_for(visit, start, comparison):
+    server = start("watch", comparison, "--token", "sesame")
+    assert ask(server, "GET", "/fragment").status == ask(server, "GET", "/events").status == 401
+    page = visit(f"{server.url}?token=sesame")
+    expect(page.locator("#watch-state")).to_have_text("live")
+
+
+def test_the_page_brings_its_icon_so_that_browsers_ask_for_none(visit, start, tmp_path):
+    page = visit(start("watch", tmp_path).url)
+    assert page.locator("link[rel=icon][href^='data:']").count() == 1

@@ -87,8 +87,10 @@ const COLUMNS: [Column; 8] = [
     ("epochs (best)", Better::Neither, |group| {
         let epochs = group.runs.iter().map(|run| run.history.len()).max()?;
         let best = history::best(&group.runs[0].history)? + 1;
-        let text = match group.runs.len() {
-            1 => format!("{epochs} ({best})"),
+        let run = group.runs[0];
+        let text = match (group.runs.len(), &run.result) {
+            (1, Some(_)) => format!("{epochs} ({best})"),
+            (1, None) => format!("{epochs} of {} ({best})", run.recipe.train.epochs),
             _ => epochs.to_string(),
         };
         Some(Known::plain(epochs as f64, text))
@@ -119,12 +121,18 @@ pub fn table(groups: &[Group]) -> Table {
             .map(|(_, better, known)| cell(number, *better, known))
             .collect(),
     });
-    let mut caption = match groups.iter().any(|group| group.runs.len() > 1) {
-        true => "Means over the seeds ± standard deviation.",
-        false => "Test accuracy ± standard error.",
+    let several = groups.iter().any(|group| group.runs.len() > 1);
+    let tested = groups.iter().any(|group| !group.results().is_empty());
+    let mut caption = match (several, tested) {
+        (true, _) => "Means over the seeds ± standard deviation, of",
+        (false, true) => "Test accuracy ± standard error, of",
+        (false, false) => "Of",
     }
     .to_owned();
-    caption += " Of the epoch that is best on the validation images; the test images were read once, at the end.";
+    caption += " the epoch that is best on the validation images.";
+    if tested {
+        caption += " The test images were read once, at the end.";
+    }
     if columns.iter().any(|column| column.0 == CALIBRATION) {
         caption += " Calibration error: how far confidence and accuracy lie apart, on average.";
     }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{self, HeaderMap, HeaderValue};
 use axum::http::{Method, StatusCode, Uri};
 use axum::middleware::{self, Next};
@@ -24,6 +24,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use smallvit::{Error, Result};
@@ -108,6 +109,12 @@ struct Guard {
     token: Option<[u8; 32]>,
 }
 
+/// What a page's address may give.
+#[derive(Deserialize)]
+struct Given {
+    token: Option<String>,
+}
+
 /// The cookie in which a browser keeps the word.
 const COOKIE: &str = "smallvit_token";
 
@@ -159,7 +166,9 @@ impl Guard {
         match self.token {
             Some(expected) if request.uri().path() != "/healthz" => {
                 let bearer = text(headers, header::AUTHORIZATION)
-                    .and_then(|value| value.strip_prefix("Bearer "));
+                    .and_then(|value| value.split_once(' '))
+                    .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                    .map(|(_, word)| word.trim());
                 let cookies = text(headers, header::COOKIE).unwrap_or_default().split(';');
                 let cookie = cookies
                     .filter_map(|cookie| cookie.trim().split_once('='))
@@ -181,11 +190,9 @@ impl Guard {
 
     /// Of a page opened with `?token=WORD`: the same page without it, and a cookie.
     fn signed_in(&self, uri: &Uri) -> Option<Response> {
-        let word = uri
-            .query()?
-            .split('&')
-            .find_map(|part| part.strip_prefix("token="))?;
-        let expected = self.token.filter(|expected| digest(word) == *expected)?;
+        let Query(given) = Query::<Given>::try_from_uri(uri).ok()?;
+        let word = given.token?;
+        let expected = self.token.filter(|expected| digest(&word) == *expected)?;
         let cookie = format!(
             "{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/",
             hex(&expected)
