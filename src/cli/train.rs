@@ -13,7 +13,7 @@ use smallvit::train::choose;
 use smallvit::train::device::{self, check_precision};
 use smallvit::train::events::EventFile;
 use smallvit::train::folder::RunFolder;
-use smallvit::train::history::{Epoch, HistoryFile};
+use smallvit::train::history::{self, Epoch, HistoryFile};
 use smallvit::train::init::InitRecipe;
 use smallvit::train::plan::{self, Plan};
 use smallvit::train::prepare::Prepared;
@@ -437,7 +437,12 @@ impl Job<'_> {
                     "take away the file; the run writes it again",
                 )
             })?;
-            return Ok((result, checkpoint::history(folder)));
+            // Checkpoints may have been dropped since, but for the best epoch's.
+            let table = history::read(&folder.history());
+            return Ok((
+                result,
+                table.unwrap_or_else(|_| checkpoint::history(folder)),
+            ));
         }
         let name = recipe.model.name();
         let mut table = HistoryFile::new(folder.history());

@@ -85,7 +85,7 @@ pub fn epoch(
 
 /// What `train` does to the state, with images and a model of the epoch's own size (progressive resizing);
 /// what comes after is of the recipe's.
-fn in_its_size<T>(
+pub(super) fn in_its_size<T>(
     state: &mut TrainState,
     how: &EpochConfig,
     train: impl FnOnce(&mut TrainState, &EpochConfig) -> Result<T>,

@@ -162,17 +162,13 @@ pub fn entries(runs: &[RunFolder]) -> Result<Vec<Entry>> {
         ));
     }
     // One model by several recipes: the folders tell them apart.
-    let model = |entry: &Entry| entry.recipe.model.name();
-    let clash = entries.iter().any(|one| {
-        let others = entries.iter().filter(|other| model(other) == model(one));
-        others.into_iter().any(|other| {
-            !other
-                .recipe
-                .with_seed(one.recipe.train.seed)
-                .differences(&one.recipe)
-                .is_empty()
-        })
-    });
+    let is_other = |entry: &Entry| {
+        let same_model = |other: &&Entry| other.label == entry.label;
+        let first = entries.iter().find(same_model).unwrap_or(entry);
+        let recipe = entry.recipe.with_seed(first.recipe.train.seed);
+        recipe.data.set != first.recipe.data.set || !recipe.differences(&first.recipe).is_empty()
+    };
+    let clash = entries.iter().any(is_other);
     if clash {
         for entry in &mut entries {
             let folder = entry

@@ -1,7 +1,5 @@
-//! `smallvit serve`: a page to try models on pictures, and the interface below it.
+//! What is answered where, and how: a place in the queue first, then the picture, then the model.
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,370 +13,45 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use clap::Args;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use smallvit::data::pictures;
-use smallvit::models::file::{Contents, ModelInfo};
+use smallvit::models::file::ModelInfo;
 use smallvit::models::look::{AttentionMap, Look};
 use smallvit::report::picture::png;
-use smallvit::train::prepare::Prepared;
-use smallvit::train::recipe::Recipe;
-use smallvit::train::result::read_result;
-use smallvit::{Error, Result, report, words};
+use smallvit::{report, words};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use utoipa::{OpenApi, ToSchema};
+use utoipa::OpenApi;
 
-use super::dataset::{self, CopyOptions};
-use super::evaluate::Which;
-use super::explain::Seen;
-use super::hints;
-use super::options::{self, DeviceOption, InferencePrecision, Threads};
-use super::output::note;
-use super::predict::{in_channels, likeliest};
-use super::signals;
-use super::web::engine::{Engine, Job, Question, Served};
-use super::web::{self, ListenOptions, Refusal};
-
-/// Serve a page to try models on pictures, with a JSON interface beside it.
-///
-/// Several models answer side by side. The interface is described by /openapi.json; /healthz tells that the
-/// server lives, /metrics what it does (for Prometheus). Pictures are kept nowhere.
-#[derive(Args)]
-pub struct Arguments {
-    /// Run folders, or models' safetensors files.
-    #[arg(required = true, value_name = "MODEL")]
-    models: Vec<PathBuf>,
-    #[command(flatten)]
-    listen: ListenOptions,
-    /// Requests that may wait or be worked on; those beyond are told to come again (status 429).
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = options::whole(1, 10_000), allow_hyphen_values = true)]
-    queue: u64,
-    /// The most bytes of a picture's file, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = options::whole(1, 256), allow_hyphen_values = true)]
-    max_body: u64,
-    /// How long a client may take to send a picture, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = options::whole(1, 3600), allow_hyphen_values = true)]
-    max_wait: u64,
-    /// Offer no pictures of the models' data as examples.
-    #[arg(long)]
-    no_examples: bool,
-    #[command(flatten)]
-    copy: CopyOptions,
-    #[command(flatten)]
-    which: Which,
-    #[command(flatten)]
-    device: DeviceOption,
-    #[command(flatten)]
-    precision: InferencePrecision,
-    #[command(flatten)]
-    threads: Threads,
-}
-
-pub fn run(arguments: Arguments) -> Result<()> {
-    arguments.listen.check()?;
-    let device = arguments.device.open()?;
-    let workers = arguments
-        .precision
-        .workers(&arguments.threads, device.clone())?;
-    let (mut about, mut served): (Vec<About>, Vec<Served>) = (vec![], vec![]);
-    let mut examples = vec![];
-    for path in &arguments.models {
-        let file = arguments.which.file(path)?;
-        let mut contents = Contents::read(&file)?;
-        let (info, model) = contents.model(&device)?;
-        let recipe = contents
-            .text("recipe")
-            .map(|text| Recipe::parse(text, file.display()));
-        let recipe = recipe.transpose()?.map(|restored| restored.recipe);
-        if let (Some(recipe), true) = (&recipe, examples.is_empty() && !arguments.no_examples) {
-            let fingerprint = contents.text("fingerprint").map(str::to_owned);
-            examples = self::examples(recipe, fingerprint.as_deref(), &arguments.copy);
-        }
-        let layers: Vec<usize> = model.attentions().iter().map(|(_, a)| a.heads()).collect();
-        let result = read_result(&path.join("result.json"))
-            .ok()
-            .and_then(|mut all| all.pop());
-        let cut = info.config.cut();
-        let side = (info.config.image_size() + 2 * cut.padding - cut.patch) / cut.stride + 1;
-        let name = info.config.name().to_string();
-        let folder = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        about.push(About {
-            id: unique(
-                &about,
-                [
-                    name.clone(),
-                    format!("{name} ({folder})"),
-                    path.display().to_string(),
-                ],
-            ),
-            name,
-            parameters: model.parameters(),
-            image_size: info.config.image_size(),
-            channels: info.input[2],
-            classes: info.classes.clone(),
-            data: recipe.map(|recipe| recipe.data.set),
-            test_top1: result.map(|result| result.test_top1),
-            spt: info.config.spt,
-            lsa: info.config.lsa,
-            layers: layers.len(),
-            heads: layers.into_iter().max().unwrap_or(0),
-            grid: [side, side],
-        });
-        served.push(Served { info, model });
-    }
-    let infos = served.iter().map(|served| served.info.clone()).collect();
-    let metrics = Arc::new(Metrics::default());
-    let counted = metrics.clone();
-    let engine = Engine::start(served, workers, move |images| {
-        counted.images.inc_by(images as u64);
-        counted.together.observe(images as f64);
-    })?;
-    let shop = Arc::new(Shop {
-        about,
-        infos,
-        examples,
-        engine,
-        queue: Arc::new(Semaphore::new(arguments.queue as usize)),
-        places: arguments.queue as usize,
-        decoding: Semaphore::new(arguments.threads.count()),
-        most_bytes: (arguments.max_body as usize) << 20,
-        patience: Duration::from_secs(arguments.max_wait),
-        metrics,
-    });
-    let names: Vec<&str> = shop.about.iter().map(|about| about.id.as_str()).collect();
-    let what = words::listed(names, 4);
-    arguments.listen.serve(
-        routes(shop),
-        &what,
-        &signals::stop_flag_for("answering what has been asked"),
-    )
-}
-
-/// The first of these names that no other model has; the last with a number else.
-fn unique(others: &[About], names: [String; 3]) -> String {
-    let taken = |name: &String| others.iter().any(|other| other.id == *name);
-    let last = names[2].clone();
-    let numbered = (2..).map(move |number| format!("{last} ({number})"));
-    let free = names.into_iter().chain(numbered).find(|name| !taken(name));
-    free.expect("one of the names is free")
-}
-
-/// An example picture.
-struct Example {
-    class: String,
-    png: Vec<u8>,
-}
-
-/// Some of a model's test pictures, of as many classes as there are; none, and told, where they are not here.
-fn examples(recipe: &Recipe, fingerprint: Option<&str>, copy: &CopyOptions) -> Vec<Example> {
-    const MOST: usize = 12;
-    let here = CopyOptions {
-        offline: true,
-        ..copy.clone()
-    };
-    let loaded = here.load(&recipe.data.set, dataset::square(recipe));
-    let prepared = loaded.and_then(|dataset| match fingerprint {
-        Some(known) if known == dataset.fingerprint() => Prepared::new(dataset, recipe),
-        _ => Err(Error::data(&recipe.data.set, "it has changed since", "")),
-    });
-    let data = match prepared {
-        Ok(data) => data,
-        Err(error) => {
-            note!("no example pictures: {}", hints::message(&error));
-            return vec![];
-        }
-    };
-    let images = &data.test.split.images;
-    let mut of_classes: HashMap<u32, usize> = HashMap::new();
-    let rounds = MOST.div_ceil(data.info.classes.len());
-    let samples = data.test.samples.iter().filter(|&&sample| {
-        let of_class = of_classes
-            .entry(data.test.split.labels[sample as usize])
-            .or_default();
-        *of_class += 1;
-        *of_class <= rounds
-    });
-    let mut chosen: Vec<u32> = samples.copied().collect();
-    chosen.sort_by_key(|&sample| data.test.split.labels[sample as usize]);
-    // Of many classes, some from all over.
-    let step = chosen.len().div_ceil(MOST).max(1);
-    let chosen = chosen.into_iter().step_by(step);
-    let made = chosen.filter_map(|sample| {
-        let pixels = images.image(sample as usize);
-        Some(Example {
-            class: data.info.classes[data.test.split.labels[sample as usize] as usize].clone(),
-            png: png(pixels, [images.height, images.width, images.channels]).ok()?,
-        })
-    });
-    made.collect()
-}
+use super::Example;
+use super::metrics::{Asked, Metrics};
+use super::wire::{
+    About, AboutExample, AboutView, Examples, Explanation, Failure, FailureText, Head, Layer,
+    Likely, Models, Patch, Prediction, Rollout,
+};
+use crate::cli::explain::Seen;
+use crate::cli::predict::{in_channels, likeliest};
+use crate::cli::web::engine::{Engine, Job, Question};
+use crate::cli::web::{self, Refusal};
 
 /// What handlers share.
-struct Shop {
-    about: Vec<About>,
-    infos: Vec<ModelInfo>,
-    examples: Vec<Example>,
-    engine: Engine,
+pub struct Shop {
+    pub about: Vec<About>,
+    pub infos: Vec<ModelInfo>,
+    pub examples: Vec<Example>,
+    pub engine: Engine,
     /// Places of requests that wait or are worked on.
-    queue: Arc<Semaphore>,
-    places: usize,
+    pub queue: Arc<Semaphore>,
+    pub places: usize,
     /// Pictures that are decoded at a time.
-    decoding: Semaphore,
-    most_bytes: usize,
-    patience: Duration,
-    metrics: Arc<Metrics>,
+    pub decoding: Semaphore,
+    pub most_bytes: usize,
+    pub patience: Duration,
+    pub metrics: Arc<Metrics>,
 }
 
 type Shared = State<Arc<Shop>>;
 type Answer<T> = std::result::Result<T, Refusal>;
-
-/// A model that is served.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-struct About {
-    /// What requests name it by.
-    id: String,
-    /// Its family and ideas, as `sl-vit`.
-    name: String,
-    /// Trainable parameters.
-    parameters: u64,
-    /// Pixels a side of the images that it takes; pictures are brought to it.
-    image_size: usize,
-    /// 1 (grey) or 3 (red, green, blue).
-    channels: usize,
-    /// The classes that it knows.
-    classes: Vec<String>,
-    /// The data that it was trained on.
-    data: Option<String>,
-    /// Percent of the test images that it had right.
-    test_top1: Option<f64>,
-    /// Shifted Patch Tokenization.
-    spt: bool,
-    /// Locality Self-Attention.
-    lsa: bool,
-    /// Attentions.
-    layers: usize,
-    /// Heads of an attention, at most.
-    heads: usize,
-    /// Rows and columns of its first tokens.
-    grid: [usize; 2],
-}
-
-#[derive(Serialize, ToSchema)]
-struct Models {
-    models: Vec<About>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Examples {
-    examples: Vec<AboutExample>,
-}
-
-/// An example picture.
-#[derive(Serialize, ToSchema)]
-struct AboutExample {
-    id: usize,
-    /// What it is.
-    class: String,
-    /// Where it is.
-    url: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Prediction {
-    /// Which model said so.
-    model: String,
-    /// The likeliest classes, the first first.
-    likeliest: Vec<Likely>,
-    /// What the model took, for this picture and those that went through it together with it.
-    milliseconds: f64,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Likely {
-    class: String,
-    /// 0 to 1.
-    probability: f64,
-}
-
-/// What a model looks at in a picture.
-#[derive(Serialize, ToSchema)]
-struct Explanation {
-    model: String,
-    /// The picture as the model takes it: a PNG as a data URL.
-    image: String,
-    image_size: usize,
-    layers: Vec<Layer>,
-    /// Attention through all layers, where they have one grid.
-    rollout: Option<Rollout>,
-    /// The picture and its four shifts, with Shifted Patch Tokenization.
-    views: Option<Vec<AboutView>>,
-    patch: Patch,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Layer {
-    name: String,
-    /// Rows and columns of tokens.
-    grid: [usize; 2],
-    /// By how much each head's attention is sharper than without Locality Self-Attention (1 is as without).
-    temperature: Option<Vec<f64>>,
-    heads: Vec<Head>,
-    /// Base64 of bytes, head × query × key: each 255 × the probability, as a part of its row's largest. Without a
-    /// class token.
-    maps: String,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Head {
-    /// The mean attention that each token is paid.
-    received: Vec<f32>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct Rollout {
-    grid: [usize; 2],
-    values: Vec<f32>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct AboutView {
-    name: String,
-    /// A PNG as a data URL.
-    image: String,
-}
-
-/// How the picture is cut into its first tokens.
-#[derive(Serialize, ToSchema)]
-struct Patch {
-    /// Pixels a side.
-    size: usize,
-    grid: [usize; 2],
-}
-
-/// Why a request is not met.
-#[derive(Serialize, ToSchema)]
-struct Failure {
-    error: FailureText,
-}
-
-#[derive(Serialize, ToSchema)]
-struct FailureText {
-    /// For programs: too_large, not_a_picture, unreadable, busy, …
-    code: String,
-    /// For people.
-    message: String,
-}
 
 #[derive(OpenApi)]
 #[openapi(
@@ -391,70 +64,15 @@ struct FailureText {
 )]
 struct Interface;
 
-/// What is told of the server, for Prometheus.
-struct Metrics {
-    registry: Registry,
-    requests: Family<Asked, Counter>,
-    seconds: Histogram,
-    together: Histogram,
-    images: Counter,
-    waiting: Gauge,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Asked {
-    path: String,
-    status: u16,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix("smallvit"),
-            requests: Family::default(),
-            seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
-            together: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
-            images: Counter::default(),
-            waiting: Gauge::default(),
-        };
-        let registry = &mut metrics.registry;
-        registry.register(
-            "requests",
-            "Requests that were let in, by path and status",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "answer_seconds",
-            "From a picture's request to its answer",
-            metrics.seconds.clone(),
-        );
-        registry.register(
-            "images_together",
-            "Images that went through a model together",
-            metrics.together.clone(),
-        );
-        registry.register(
-            "images",
-            "Images that models answered",
-            metrics.images.clone(),
-        );
-        registry.register(
-            "queue",
-            "Requests that wait or are worked on",
-            metrics.waiting.clone(),
-        );
-        metrics
-    }
-}
-
-fn routes(shop: Arc<Shop>) -> Router {
+/// What is answered where.
+pub fn routes(shop: Arc<Shop>) -> Router {
     Router::new()
         .route(
             "/",
             get(|| {
                 web::asset(
                     "text/html; charset=utf-8",
-                    include_str!("../../assets/pages/serve.html"),
+                    include_str!("../../../assets/pages/serve.html"),
                 )
             }),
         )
@@ -467,7 +85,7 @@ fn routes(shop: Arc<Shop>) -> Router {
             get(|| {
                 web::asset(
                     "text/css; charset=utf-8",
-                    include_str!("../../assets/pages/serve.css"),
+                    include_str!("../../../assets/pages/serve.css"),
                 )
             }),
         )
@@ -476,7 +94,7 @@ fn routes(shop: Arc<Shop>) -> Router {
             get(|| {
                 web::asset(
                     "text/javascript; charset=utf-8",
-                    include_str!("../../assets/pages/serve.js"),
+                    include_str!("../../../assets/pages/serve.js"),
                 )
             }),
         )
@@ -875,44 +493,6 @@ async fn metrics(State(shop): Shared) -> Answer<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_model_has_a_name_of_its_own() {
-        let about = |id: &str| About {
-            id: id.into(),
-            name: "vit".into(),
-            parameters: 0,
-            image_size: 8,
-            channels: 3,
-            classes: vec![],
-            data: None,
-            test_top1: None,
-            spt: false,
-            lsa: false,
-            layers: 0,
-            heads: 0,
-            grid: [1, 1],
-        };
-        let names = || {
-            [
-                "vit".to_owned(),
-                "vit (run)".to_owned(),
-                "runs/run".to_owned(),
-            ]
-        };
-        let mut all = vec![];
-        for expected in [
-            "vit",
-            "vit (run)",
-            "runs/run",
-            "runs/run (2)",
-            "runs/run (3)",
-        ] {
-            let id = unique(&all, names());
-            assert_eq!(id, expected);
-            all.push(about(&id));
-        }
-    }
 
     #[test]
     fn a_map_is_bytes_of_the_grid_alone() {
