@@ -238,12 +238,11 @@ fn show_attention(asked: &Attention, out: &Path) -> Result<()> {
     }
     let first = (0..look.logits.len()).max_by(|&a, &b| look.logits[a].total_cmp(&look.logits[b]));
     let answer = &info.classes[first.unwrap_or_default()];
-    let what = match asked.from {
-        None => "what each part of the picture is paid".to_owned(),
-        Some([row, column]) => format!("what the token in row {row}, column {column} pays"),
+    let who = match asked.from {
+        None => "it".to_owned(),
+        Some([row, column]) => format!("the token in row {row}, column {column}"),
     };
-    let name = info.config.name();
-    let title = format!("attention of {name}, which says “{answer}”: {what}");
+    let title = format!("{} says “{answer}”; where {who} looks", info.config.name());
     let (cells, columns) = seen.sheet(&look, asked.from);
     let missing = sheet::draw_images(&title, &cells, columns, (128 / seen.size).max(1), out)?;
     super::tell_missing(&missing);

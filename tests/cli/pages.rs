@@ -138,7 +138,7 @@ fn where_a_model_looks_is_drawn() {
     ));
     picture(&dir.path().join("a.png"), [200, 30, 30]);
     let said = succeeds(smallvit(dir.path(), &["show", "attention", "run", "a.png"]));
-    assert!(said.contains("attention of sl-vit, which says"), "{said}");
+    assert!(said.contains("sl-vit says “"), "{said}");
     assert!(dir.path().join("attention.png").is_file());
     let from = [
         "show",
