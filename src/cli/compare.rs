@@ -25,7 +25,7 @@ use super::hints;
 use super::options::{self, RecipeOptions, RunOptions};
 use super::output::{self, note};
 use super::report;
-use super::show::draw_token;
+use super::show::{draw_token, draws_tokens};
 use super::signals;
 use super::train::{
     Job, choose, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
@@ -269,16 +269,18 @@ pub fn run(arguments: Arguments) -> Result<()> {
     drawn_again(drawn, ended, &folder, "curves.png")?;
     // Why it works: what a token sees with and without shifted patches.
     const PATCHES: &str = "patches.png";
-    let drawn = draw_token(
-        &prepared.name,
-        &prepared.train.split,
-        &prepared.info.classes,
-        &recipe,
-        prepared.train.samples[0] as usize,
-        None,
-        &folder.0.join(PATCHES),
-    );
-    drawn_again(drawn.map(|_| ()), ended, &folder, PATCHES)?;
+    if draws_tokens(&recipe) {
+        let drawn = draw_token(
+            &prepared.name,
+            &prepared.train.split,
+            &prepared.info.classes,
+            &recipe,
+            prepared.train.samples[0] as usize,
+            None,
+            &folder.0.join(PATCHES),
+        );
+        drawn_again(drawn.map(|_| ()), ended, &folder, PATCHES)?;
+    }
     if !ended || !folder.report().exists() {
         let runs: Vec<RunFolder> = runs.iter().map(|(_, own)| own.clone()).collect();
         for own in &runs {

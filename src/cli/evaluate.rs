@@ -167,7 +167,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         return compared(&arguments, &folder);
     }
     let evaluated = evaluated(&arguments, &arguments.model, None)?;
-    let told = evaluated.told();
+    let told = evaluated.told(arguments.mistakes);
     if arguments.json {
         output::print(told.json());
     } else {
@@ -189,9 +189,27 @@ fn compared(arguments: &Arguments, folder: &RunFolder) -> Result<()> {
         ));
     }
     let (mut loaded, mut json, mut rows) = (Loaded::None, vec![], vec![]);
-    for run in compare::runs_in(folder)? {
+    if arguments.mistakes > 0 && !arguments.json {
+        return Err(Error::recipe(
+            "--mistakes",
+            "a comparison's models each have their own",
+            "leave it out, or evaluate one run; --json names twenty of each",
+        ));
+    }
+    let runs = compare::runs_in(folder)?;
+    let (there, missing): (Vec<_>, Vec<_>) = runs
+        .into_iter()
+        .partition(|run| arguments.which.file(&run.0).is_ok());
+    if there.is_empty() {
+        // Says what is missing.
+        arguments.which.file(&folder.0)?;
+    }
+    for run in &missing {
+        note!("{}: it has no model yet, and is left out", run.0.display());
+    }
+    for run in there {
         let evaluated = evaluated(arguments, &run.0, Some(&mut loaded))?;
-        let told = evaluated.told();
+        let told = evaluated.told(arguments.mistakes);
         let means = told.answers.means();
         if arguments.json {
             let mut of = told.json();
@@ -215,25 +233,28 @@ fn compared(arguments: &Arguments, folder: &RunFolder) -> Result<()> {
             words::percent(told.answers.macro_f1() / 100.0),
             format!("{:.2}", told.answers.calibration().error),
         ]);
+        if told.mirrored.images > 0 {
+            let row = rows.last_mut().expect("a row was pushed");
+            row.push(accuracy(told.mirrored.means().top1));
+        }
         evaluated.draw(arguments, &run.0)?;
     }
     if arguments.json {
         output::print(json!({ "runs": json }));
         return Ok(());
     }
-    output::table(
-        &[
-            "model",
-            "seed",
-            "images",
-            "loss",
-            "top-1",
-            "top-5",
-            "macro-F1",
-            "calibration error",
-        ],
-        &rows,
-    );
+    let mut header = vec![
+        "model",
+        "seed",
+        "images",
+        "loss",
+        "top-1",
+        "top-5",
+        "macro-F1",
+        "calibration error",
+    ];
+    header.extend(arguments.flip.then_some("top-1 with mirror images"));
+    output::table(&header, &rows);
     output::prose(
         "\nCalibration error in points; accuracies ± standard error. Each run's folder has its confusion matrix \
          and its reliability.",
@@ -342,10 +363,12 @@ fn evaluated(
 }
 
 impl Evaluated {
-    fn told(&self) -> Told<'_> {
+    fn told(&self, mistakes: u64) -> Told<'_> {
+        let mistakes = mistakes as usize;
         Told {
             info: &self.info,
             set: &self.set,
+            mistakes,
             answers: &self.answers,
             mirrored: self.mirrored,
         }
@@ -426,6 +449,8 @@ pub fn reliability_bins(answers: &Answers) -> Vec<reliability::Bin> {
 struct Told<'a> {
     info: &'a ModelInfo,
     set: &'a str,
+    /// How many are asked for.
+    mistakes: usize,
     answers: &'a Answers,
     /// Of each image's answer together with that to its mirror image, where it is asked for.
     mirrored: Sums,
@@ -447,12 +472,15 @@ impl Told<'_> {
         };
         let of_classes = answers.of_classes().into_iter().zip(&self.info.classes);
         let classes: Vec<_> = of_classes.map(of_class).collect();
-        let mistakes = answers.mistakes(WORST).into_iter().map(|row| {
-            json!({
-                "image": row.image, "class": name(row.class), "answer": row.answer.map(name),
-                "confidence": row.confidence,
-            })
-        });
+        let mistakes = answers
+            .mistakes(self.mistakes.max(WORST))
+            .into_iter()
+            .map(|row| {
+                json!({
+                    "image": row.image, "class": name(row.class), "answer": row.answer.map(name),
+                    "confidence": row.confidence,
+                })
+            });
         let confused = answers.confusion();
         let confused: Vec<&[u64]> = confused.chunks_exact(answers.classes.max(1)).collect();
         let mut json = json!({
@@ -630,6 +658,7 @@ mod tests {
         Told {
             info,
             set: "the data",
+            mistakes: 0,
             answers,
             mirrored: Sums::default(),
         }

@@ -68,9 +68,10 @@ impl Seen {
         views
     }
 
-    /// One token of it: that in a row and a column, or the one whose patch varies the most.
-    pub fn token(&self, cut: Cut, spt: bool, asked: Option<[usize; 2]>) -> Token {
-        let whole = self.whole_tokens(cut);
+    /// One token of it: that in a row and a column, or the one whose patch varies the most. None where no patch
+    /// lies wholly inside.
+    pub fn token(&self, cut: Cut, spt: bool, asked: Option<[usize; 2]>) -> Option<Token> {
+        let whole = whole_tokens(self.size, cut);
         let place = |token: usize| token * cut.stride - cut.padding;
         let patch = |row: usize, column: usize| {
             let width = cut.patch * self.channels;
@@ -93,25 +94,16 @@ impl Seen {
                 .clone()
                 .flat_map(|row| whole.clone().map(move |column| [row, column]))
         };
-        let [row, column] = asked.unwrap_or_else(|| {
-            let most = all().max_by(|a, b| variance(a[0], a[1]).total_cmp(&variance(b[0], b[1])));
-            most.unwrap_or_default()
-        });
-        Token {
+        let most = || all().max_by(|a, b| variance(a[0], a[1]).total_cmp(&variance(b[0], b[1])));
+        let [row, column] = asked.or_else(most)?;
+        Some(Token {
             size: self.size,
             channels: self.channels,
             views: self.views(cut, spt),
             patch: cut.patch,
             at: [place(row), place(column)],
             dim: cut.dim,
-        }
-    }
-
-    /// The rows (and columns) of tokens whose patches lie inside of the image.
-    pub fn whole_tokens(&self, cut: Cut) -> std::ops::Range<usize> {
-        let first = cut.padding.div_ceil(cut.stride);
-        let last = (self.size + cut.padding).saturating_sub(cut.patch) / cut.stride;
-        first..last + 1
+        })
     }
 
     /// A map of attention laid over it.
@@ -163,6 +155,15 @@ impl Seen {
     }
 }
 
+/// The rows (and columns) of tokens whose patches lie inside of an image of so many pixels a side.
+pub fn whole_tokens(size: usize, cut: Cut) -> std::ops::Range<usize> {
+    let first = cut.padding.div_ceil(cut.stride);
+    let last = (size + cut.padding)
+        .checked_sub(cut.patch)
+        .map(|room| room / cut.stride);
+    first..last.map_or(first, |last| last + 1).max(first)
+}
+
 /// Where a model looks in an image of the kind that it was trained on, and the image as it takes it.
 pub fn looked(info: &ModelInfo, model: &Model, pixels: &[u8], device: &Device) -> (Look, Seen) {
     let preprocess = info.preprocess();
@@ -197,17 +198,28 @@ mod tests {
 
     #[test]
     fn a_token_is_the_one_with_most_to_see_or_the_one_asked_for() {
-        let token = seen().token(CUT, true, None);
+        let token = seen().token(CUT, true, None).unwrap();
         assert_eq!((token.at, token.views.len()), ([8, 12], 5));
-        assert_eq!(seen().token(CUT, false, Some([1, 0])).at, [4, 0]);
+        assert_eq!(seen().token(CUT, false, Some([1, 0])).unwrap().at, [4, 0]);
         let overlapping = Cut {
             patch: 3,
             stride: 2,
             padding: 1,
             ..CUT
         };
-        assert_eq!(seen().whole_tokens(overlapping), 1..8);
-        assert_eq!(seen().token(overlapping, true, Some([1, 7])).at, [1, 13]);
+        assert_eq!(whole_tokens(16, overlapping), 1..8);
+        // A stem whose patches all reach over the edge.
+        let none = Cut {
+            patch: 16,
+            stride: 8,
+            padding: 4,
+            ..CUT
+        };
+        assert!(seen().token(none, true, None).is_none());
+        assert_eq!(
+            seen().token(overlapping, true, Some([1, 7])).unwrap().at,
+            [1, 13]
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use smallvit::{Error, Result};
 
 use super::dataset::{self, DataOptions};
 use super::evaluate::Which;
-use super::explain::{Seen, looked};
+use super::explain::{self, Seen, looked};
 use super::options::{self, RecipeOptions};
 use super::output;
 use super::predict;
@@ -177,6 +177,12 @@ fn show_patches(shown: &Patches, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether a recipe's model has a token whose patch lies wholly inside of an image.
+pub fn draws_tokens(recipe: &Recipe) -> bool {
+    let (size, cut) = (recipe.model.image_size(), recipe.model.cut());
+    !explain::whole_tokens(size, cut).is_empty()
+}
+
 /// Draws what a token of the recipe's model sees of an image with Shifted Patch Tokenization; returns the
 /// picture's title.
 pub fn draw_token(
@@ -192,7 +198,14 @@ pub fn draw_token(
     let shape = [images.height, images.width, images.channels];
     let seen = Seen::new(images.image(index), shape, recipe.model.image_size());
     let cut = recipe.model.cut();
-    let tokens = seen.whole_tokens(cut);
+    let tokens = explain::whole_tokens(seen.size, cut);
+    if tokens.is_empty() {
+        return Err(Error::recipe(
+            "model",
+            "no patch of its first tokens lies wholly inside of an image",
+            "take a smaller patch",
+        ));
+    }
     if let Some(asked) = token.filter(|asked| !asked.iter().all(|at| tokens.contains(at))) {
         return Err(Error::recipe(
             "--token",
@@ -209,7 +222,10 @@ pub fn draw_token(
     }
     let class = &classes[split.labels[index] as usize];
     let title = format!("{name} image {index}, “{class}”: what a token sees");
-    let missing = token::draw(&title, &seen.token(cut, true, token), out)?;
+    let seen = seen
+        .token(cut, true, token)
+        .expect("there is a whole patch");
+    let missing = token::draw(&title, &seen, out)?;
     super::tell_missing(&missing);
     Ok(title)
 }

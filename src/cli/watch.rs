@@ -45,7 +45,7 @@ pub struct Arguments {
 
 /// How often the runs' files are looked at.
 const EVERY: Duration = Duration::from_millis(500);
-/// How deep runs are looked for in a folder, and how many are shown.
+/// How deep runs are looked for in a folder, and how many are shown: those that went on last.
 const DEEPEST: usize = 3;
 const MOST: usize = 100;
 
@@ -104,9 +104,14 @@ struct Shown(Mutex<(String, String)>);
 
 impl Shown {
     fn renew(&self, paths: &[PathBuf]) {
-        let made = entries(paths).and_then(|entries| {
-            let report = report::report(&entries, None)?;
+        let make = || {
+            let report = report::report(&entries(paths)?, None)?;
             Ok((report.title.clone(), page::fragment(&report)?))
+        };
+        // A fault in one run's page is not to end the others'.
+        let made = std::panic::catch_unwind(make).unwrap_or_else(|_| {
+            let remedy = "this is a fault of the program; please report it with the message above";
+            Err(Error::data("the page", "its making broke off", remedy))
         });
         // A run may be just about to begin, or a file half way to its place.
         let (title, main) = made.unwrap_or_else(|error| {
@@ -130,7 +135,19 @@ fn runs(paths: &[PathBuf]) -> Vec<RunFolder> {
     for path in paths {
         look_into(path, DEEPEST, &mut found);
     }
-    found.truncate(MOST);
+    if found.len() > MOST {
+        // The newest, in the order of their names.
+        let written = |run: &RunFolder| {
+            fs::metadata(run.history())
+                .and_then(|file| file.modified())
+                .ok()
+        };
+        let mut times: Vec<Option<SystemTime>> = found.iter().map(written).collect();
+        times.sort_by(|a, b| b.cmp(a));
+        let oldest = times[MOST - 1];
+        found.retain(|run| written(run) >= oldest);
+        found.truncate(MOST);
+    }
     found
 }
 
@@ -231,7 +248,8 @@ fn print(paths: &[PathBuf], stop: &AtomicBool) -> Result<()> {
                     &rows,
                 );
                 output::print("");
-                if entries.iter().all(|entry| entry.result.is_some()) {
+                // A comparison's later runs are known before they begin.
+                if runs(paths).iter().all(|run| run.result().exists()) {
                     return Ok(());
                 }
             }

@@ -272,7 +272,7 @@ pub fn decode(path: &Path, square: Square) -> Result<RgbImage, String> {
         return Err(problem);
     }
     let (bytes, room_of_file) = contents(path)?;
-    let image = image(&bytes)?;
+    let (image, _room) = image(&bytes)?;
     drop((bytes, room_of_file));
     Ok(fitted(image, square))
 }
@@ -285,11 +285,12 @@ pub fn decode_bytes(bytes: &[u8], square: Square) -> Result<RgbImage, String> {
     if let Some(problem) = square.problem() {
         return Err(problem);
     }
-    Ok(fitted(image(bytes)?, square))
+    let (image, _room) = image(bytes)?;
+    Ok(fitted(image, square))
 }
 
-/// Decoded and upright, in whatever colours it has.
-fn image(bytes: &[u8]) -> Result<DynamicImage, String> {
+/// Decoded and upright, in whatever colours it has; and the room that it takes until it is cut to size.
+fn image(bytes: &[u8]) -> Result<(DynamicImage, Room), String> {
     if is_cut_short(bytes) {
         return Err("the image ends before its last row".into());
     }
@@ -303,12 +304,12 @@ fn image(bytes: &[u8]) -> Result<DynamicImage, String> {
         3
     };
     let as_rgb = channels * u64::from(width) * u64::from(height);
-    let _room = DECODED.take(2 * decoder.total_bytes().max(as_rgb));
+    let room = DECODED.take(2 * decoder.total_bytes().max(as_rgb));
     let words = |error: ImageError| error.to_string().trim_end().to_owned();
     let orientation = decoder.orientation().map_err(words)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(words)?;
     image.apply_orientation(orientation);
-    Ok(image)
+    Ok((image, room))
 }
 
 fn contents(path: &Path) -> Result<(Vec<u8>, Room), String> {

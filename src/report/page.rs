@@ -459,12 +459,13 @@ fn charts(report: &Report) -> Result<Option<Markup>> {
 }
 
 fn classes(all: &Classes) -> Markup {
+    // Those of which nothing is known come last: a NaN that was computed may have either sign.
     let mean = |class: &Class| {
         let recalls = class.shares.iter().map(|of| of[0]);
-        recalls.sum::<f64>() / class.shares.len() as f64
+        let mean = recalls.sum::<f64>() / class.shares.len() as f64;
+        if mean.is_nan() { f64::INFINITY } else { mean }
     };
     let mut rows: Vec<&Class> = all.rows.iter().collect();
-    // Those of which nothing is known come last.
     rows.sort_by(|a, b| mean(a).total_cmp(&mean(b)));
     let share = |model: &Model, number: usize, share: f64| {
         let first = number == 0;
@@ -741,7 +742,7 @@ mod tests {
             why_lower: vec![AWKWARD.into()],
             classes: Some(Classes {
                 models: vec![model.clone()],
-                rows: [30.0, f64::NAN, 20.0]
+                rows: [30.0, -f64::NAN, 20.0]
                     .map(|recall| Class {
                         name: format!("{AWKWARD}{recall}"),
                         images: 1234,

@@ -233,7 +233,7 @@ impl Answers {
             Error::data(
                 path.display(),
                 problem,
-                "take the file away: `smallvit evaluate` makes it again",
+                "take the file and result.json away, and go on with the run: it writes both again",
             )
         };
         let text = input::text(path, LARGEST)?;

@@ -12,23 +12,23 @@ use smallvit::train::device;
 use smallvit::train::prepare::Prepared;
 use smallvit::train::trials::Difference;
 
-use super::{Entry, Group, classes};
+use super::{Entry, Group, are_comparable};
 use crate::cli::explain::{Seen, looked};
+use crate::cli::hints;
+use crate::cli::output::note;
 
 /// Mistakes that a page shows.
 const MISTAKES: usize = 20;
 
 /// Each seed's accuracy, where there are several.
 pub fn seeds_figure(groups: &[Group]) -> Result<Option<(Picture, String)>> {
-    let seeds: Vec<u64> = groups[0]
-        .runs
-        .iter()
-        .map(|run| run.recipe.train.seed)
-        .collect();
-    let whole = groups
-        .iter()
-        .all(|group| group.tests().len() == seeds.len());
-    if seeds.len() < 2 || !whole {
+    let seeds_of = |group: &Group| -> Vec<u64> {
+        let ended = group.runs.iter().filter(|run| run.result.is_some());
+        ended.map(|run| run.recipe.train.seed).collect()
+    };
+    let seeds = seeds_of(&groups[0]);
+    let same = groups.iter().all(|group| seeds_of(group) == seeds);
+    if seeds.len() < 2 || !same || !are_comparable(groups) {
         return Ok(None);
     }
     let trials: Vec<seeds::Trials> = groups
@@ -43,7 +43,8 @@ pub fn seeds_figure(groups: &[Group]) -> Result<Option<(Picture, String)>> {
     let ahead: Vec<Ahead> = groups[1..]
         .iter()
         .filter_map(|group| {
-            let difference = Difference::paired(&group.tests(), &than.tests())?;
+            let (own, others) = group.beside(than);
+            let difference = Difference::paired(&own, &others)?;
             Some(Ahead {
                 label: format!("{} − {}", group.model.name, than.model.name),
                 mean: difference.mean,
@@ -68,7 +69,10 @@ pub fn class_table(groups: &[Group]) -> Option<Classes> {
         .iter()
         .filter(|group| !group.answers().is_empty())
         .collect();
-    let names = classes(&groups.first()?.runs[0].run)?;
+    let names = groups.first()?.classes()?;
+    if groups.iter().any(|group| group.classes() != Some(names)) {
+        return None;
+    }
     // [model][seed][class]
     let of_classes: Vec<Vec<Vec<_>>> = groups
         .iter()
@@ -125,8 +129,21 @@ pub fn mistakes(
     let Some(answers) = &entry.answers else {
         return Ok(None);
     };
+    if entry
+        .result
+        .as_ref()
+        .is_some_and(|result| result.best_lost.is_some())
+    {
+        return Ok(None); // the answers are another model's
+    }
     let device = device::cpu();
-    let (info, model) = file::open(&entry.run.best(), &device)?;
+    let (info, model) = match file::open(&entry.run.best(), &device) {
+        Ok(opened) => opened,
+        Err(error) => {
+            note!("the page shows no mistakes: {}", hints::message(&error));
+            return Ok(None);
+        }
+    };
     let images = &data.test.split.images;
     let shape = [images.height, images.width, images.channels];
     if shape != info.input {
@@ -184,14 +201,16 @@ fn overall(look: &Look) -> Option<(Vec<f32>, [usize; 2])> {
 }
 
 /// What a token of a run's model sees of its first training image.
-pub fn token_figure(entry: &Entry, data: &Prepared) -> Result<(Picture, String)> {
+pub fn token_figure(entry: &Entry, data: &Prepared) -> Result<Option<(Picture, String)>> {
     let images = &data.train.split.images;
     let shape = [images.height, images.width, images.channels];
     let config = &entry.recipe.model;
     let index = data.train.samples[0] as usize;
     let seen = Seen::new(images.image(index), shape, config.image_size());
     let cut = config.cut();
-    let token = seen.token(cut, config.spt, None);
+    let Some(token) = seen.token(cut, config.spt, None) else {
+        return Ok(None);
+    };
     let numbers = cut.patch * cut.patch * images.channels;
     let said = match config.spt {
         true => format!(
@@ -205,7 +224,7 @@ pub fn token_figure(entry: &Entry, data: &Prepared) -> Result<(Picture, String)>
             cut.dim
         ),
     };
-    Ok((token::picture("", &token)?, said))
+    Ok(Some((token::picture("", &token)?, said)))
 }
 
 /// What Locality Self-Attention has learned, of each model that has it.

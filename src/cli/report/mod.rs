@@ -91,13 +91,24 @@ fn loaded(entry: &Entry, copy: &CopyOptions) -> Result<Option<Prepared>> {
 /// Writes the page of what has just ended into its folder. What was trained is worth more than its page: where
 /// that cannot be written, it is told.
 pub fn write(folder: &RunFolder, runs: &[RunFolder], data: &Prepared, quiet: bool) {
-    let written = entries(runs).and_then(|entries| {
-        let again = match shown(&entries) {
-            Some(entry) => Some(data.again(&entry.recipe)?),
-            None => None,
-        };
-        let report = report(&entries, again.as_ref())?;
-        atomic::write(&folder.report(), page::page(&report)?.as_bytes())
+    let make = || {
+        entries(runs).and_then(|entries| {
+            let again = match shown(&entries) {
+                Some(entry) => Some(data.again(&entry.recipe)?),
+                None => None,
+            };
+            let report = report(&entries, again.as_ref())?;
+            atomic::write(&folder.report(), page::page(&report)?.as_bytes())
+        })
+    };
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
+    let written = made.unwrap_or_else(|_| {
+        let remedy = "this is a fault of the program; please report it with the message above";
+        Err(Error::data(
+            folder.report().display(),
+            "its making broke off",
+            remedy,
+        ))
     });
     match written {
         Ok(()) if !quiet => output::prose(format!(
@@ -123,6 +134,8 @@ pub struct Entry {
     pub history: Vec<Epoch>,
     /// What its best epoch's weights say to the test images.
     pub answers: Option<Answers>,
+    /// The names of its classes, once a model of it is there.
+    pub classes: Option<Vec<String>>,
 }
 
 /// The runs that paths mean.
@@ -149,8 +162,16 @@ pub fn gathered(paths: &[PathBuf]) -> Result<Vec<Entry>> {
 pub fn entries(runs: &[RunFolder]) -> Result<Vec<Entry>> {
     let mut entries: Vec<Entry> = vec![];
     for run in runs {
-        if let Some(entry) = entry(run)? {
-            entries.push(entry);
+        let place = |run: &RunFolder| run.0.canonicalize().unwrap_or_else(|_| run.0.clone());
+        if entries.iter().any(|entry| place(&entry.run) == place(run)) {
+            continue; // named twice
+        }
+        match entry(run) {
+            Ok(Some(entry)) => entries.push(entry),
+            Ok(None) => {}
+            // Of several, the others are shown.
+            Err(error) if runs.len() > 1 => note!("left out: {}", hints::message(&error)),
+            Err(error) => return Err(error),
         }
     }
     if entries.is_empty() {
@@ -161,26 +182,40 @@ pub fn entries(runs: &[RunFolder]) -> Result<Vec<Entry>> {
             "wait for its first epoch",
         ));
     }
-    // One model by several recipes: the folders tell them apart.
-    let is_other = |entry: &Entry| {
-        let same_model = |other: &&Entry| other.label == entry.label;
-        let first = entries.iter().find(same_model).unwrap_or(entry);
-        let recipe = entry.recipe.with_seed(first.recipe.train.seed);
-        recipe.data.set != first.recipe.data.set || !recipe.differences(&first.recipe).is_empty()
+    // Runs of one label are one model's with several seeds. Where they are not, their folders tell them apart.
+    let are_seeds = |one: &Entry, other: &Entry| {
+        let recipe = other.recipe.with_seed(one.recipe.train.seed);
+        recipe.data.set == one.recipe.data.set
+            && recipe.differences(&one.recipe).is_empty()
+            && (one.classes.is_none() || other.classes.is_none() || one.classes == other.classes)
     };
-    let clash = entries.iter().any(is_other);
-    if clash {
-        for entry in &mut entries {
-            let folder = entry
-                .run
-                .0
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy();
-            entry.label = match folder == entry.label {
-                true => entry.run.0.display().to_string(),
-                false => format!("{folder} ({})", entry.label),
-            };
+    let is_other = |(at, entry): (usize, &Entry)| {
+        let before = || {
+            entries[..at]
+                .iter()
+                .filter(|other| other.label == entry.label)
+        };
+        let seed = |entry: &Entry| entry.recipe.train.seed;
+        before()
+            .next()
+            .is_some_and(|first| !are_seeds(first, entry))
+            || before().any(|other| seed(other) == seed(entry))
+    };
+    if entries.iter().enumerate().any(is_other) {
+        let short = |entry: &Entry| {
+            let folder = entry.run.0.file_name().unwrap_or_default();
+            format!("{} ({})", folder.to_string_lossy(), entry.label)
+        };
+        let mut labels: Vec<String> = entries.iter().map(short).collect();
+        let is_twice = |label: &String| labels.iter().filter(|other| *other == label).count() > 1;
+        if labels.iter().any(is_twice) {
+            labels = entries
+                .iter()
+                .map(|entry| entry.run.0.display().to_string())
+                .collect();
+        }
+        for (entry, label) in entries.iter_mut().zip(labels) {
+            entry.label = label;
         }
     }
     Ok(entries)
@@ -196,13 +231,11 @@ fn entry(run: &RunFolder) -> Result<Option<Entry>> {
         true => read_result(&run.result())?.pop(),
         false => None,
     };
-    let history = match run.history().exists() {
-        true => history::read(&run.history())?,
-        false => vec![],
-    };
+    // What is not there, or damaged, is not shown; the rest is.
+    let history = history::read(&run.history()).unwrap_or_default();
     let classes = classes(run);
     let answers = match (result.is_some() && run.answers().exists(), &classes) {
-        (true, Some(classes)) => Some(Answers::read(&run.answers(), classes.len())?),
+        (true, Some(classes)) => Answers::read(&run.answers(), classes.len()).ok(),
         _ => None,
     };
     Ok(Some(Entry {
@@ -212,6 +245,7 @@ fn entry(run: &RunFolder) -> Result<Option<Entry>> {
         result,
         history,
         answers,
+        classes,
     }))
 }
 
@@ -262,42 +296,80 @@ impl Group<'_> {
     }
 
     fn tests(&self) -> Vec<f64> {
-        self.results()
-            .iter()
-            .map(|result| result.test_top1)
-            .collect()
+        let results = self.results().into_iter();
+        results.map(|result| result.test_top1).collect()
+    }
+
+    /// Test accuracies of the seeds that another group has ended with, too: this one's and the other's.
+    fn beside(&self, other: &Group) -> (Vec<f64>, Vec<f64>) {
+        let of = |group: &Group, seed| {
+            let mut runs = group.runs.iter();
+            let run = runs.find(|run| run.recipe.train.seed == seed)?;
+            Some(run.result.as_ref()?.test_top1)
+        };
+        let seeds = self.runs.iter().map(|run| run.recipe.train.seed);
+        seeds
+            .filter_map(|seed| Some((of(self, seed)?, of(other, seed)?)))
+            .unzip()
+    }
+
+    fn classes(&self) -> Option<&Vec<String>> {
+        self.runs.iter().find_map(|run| run.classes.as_ref())
     }
 
     fn answers(&self) -> Vec<&Answers> {
-        self.runs
-            .iter()
-            .filter_map(|run| run.answers.as_ref())
-            .collect()
+        let answers = self.runs.iter().filter_map(|run| run.answers.as_ref());
+        answers.collect()
     }
 
     /// All answers as those of one model.
     fn all_answers(&self) -> Option<Answers> {
         let all = self.answers();
+        let rows = all.iter().flat_map(|answers| answers.rows.iter().copied());
         Some(Answers {
             classes: all.first()?.classes,
-            rows: all
-                .iter()
-                .flat_map(|answers| answers.rows.iter().copied())
-                .collect(),
+            rows: rows.collect(),
         })
     }
 
-    fn history(&self) -> Vec<Epoch> {
-        let histories: Vec<&[Epoch]> = self.runs.iter().map(|run| run.history.as_slice()).collect();
-        charts::mean(&histories)
+    /// The runs whose curves are shown: those that have ended, or, before any has, all that have begun.
+    fn drawn(&self) -> Vec<&[Epoch]> {
+        let of = |ended: bool| -> Vec<&[Epoch]> {
+            let runs = self
+                .runs
+                .iter()
+                .filter(|run| run.result.is_some() || !ended);
+            let histories = runs.map(|run| run.history.as_slice());
+            histories.filter(|history| !history.is_empty()).collect()
+        };
+        match of(true) {
+            ended if ended.is_empty() => of(false),
+            ended => ended,
+        }
     }
+}
+
+/// Whether accuracies of these can be put beside each other: they are of the same classes of the same data.
+fn are_comparable(groups: &[Group]) -> bool {
+    let first = &groups[0];
+    let set = |group: &Group| group.runs[0].recipe.data.set.clone();
+    groups.iter().all(|group| {
+        set(group) == set(first)
+            && match (group.classes(), first.classes()) {
+                (Some(own), Some(others)) => own == others,
+                _ => true,
+            }
+    })
 }
 
 /// A page about these runs. With the data of the [`shown`] one it has pictures, too.
 pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
     let groups = groups(entries);
     let first = &entries[0];
-    let histories: Vec<Vec<Epoch>> = groups.iter().map(Group::history).collect();
+    let histories: Vec<Vec<Epoch>> = groups
+        .iter()
+        .map(|group| charts::mean(&group.drawn()))
+        .collect();
     let lines = groups
         .iter()
         .zip(&histories)
@@ -315,7 +387,7 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
     };
     let seeds = groups
         .iter()
-        .map(|group| group.runs.len())
+        .map(|group| group.drawn().len())
         .max()
         .unwrap_or(1);
     let mut report = Report {
@@ -327,13 +399,13 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         large_charts: 2,
         charts,
         charts_note: match seeds {
-            1 => "A dot marks the epoch whose weights were kept: the best one on the validation images.".into(),
-            _ => "Means over the seeds. A dot marks where they are best.".into(),
+            0 | 1 => "A dot marks the epoch whose weights were kept: the best one on the validation images.".into(),
+            _ => format!("Means over {seeds} seeds. A dot marks where they are best."),
         },
         why_lower: words::why_lower(&first.recipe, &histories),
         classes: figures::class_table(&groups),
         temperatures: figures::temperatures(&groups),
-        recipe: Some(recipe(entries, &groups)),
+        recipe: recipe(entries, &groups),
         footer: format!(
             "Made by smallvit {} from {}.",
             env!("CARGO_PKG_VERSION"),
@@ -345,13 +417,13 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         let Some(answers) = group.all_answers() else {
             continue;
         };
-        let Some(names) = classes(&group.runs[0].run) else {
+        let Some(names) = group.classes() else {
             continue;
         };
         let title = format!("Confusion matrix of {}", group.model.name);
         report.confusion.push(Drawn {
             model: group.model.clone(),
-            picture: confusion::matrix(&title, &names, &answers.confusion())?,
+            picture: confusion::matrix(&title, names, &answers.confusion())?,
         });
         let title = format!("Confidence of {}", group.model.name);
         report.reliability.push(Drawn {
@@ -364,14 +436,24 @@ pub fn report(entries: &[Entry], data: Option<&Prepared>) -> Result<Report> {
         });
     }
     if let (Some(data), Some(entry)) = (data, shown(entries)) {
-        report.mistakes = figures::mistakes(entry, data, groups.len() > 1, seeds > 1)?;
-        report.token = Some(figures::token_figure(entry, data)?);
+        report.mistakes =
+            figures::mistakes(entry, data, groups.len() > 1, groups[0].runs.len() > 1)?;
+        report.token = figures::token_figure(entry, data)?;
     }
     Ok(report)
 }
 
-fn recipe(entries: &[Entry], groups: &[Group]) -> page::Recipe {
+/// How it was made; none where that is to be said of each run.
+fn recipe(entries: &[Entry], groups: &[Group]) -> Option<page::Recipe> {
     let recipe = &entries[0].recipe;
+    let is_same = |entry: &Entry| {
+        let mut other = entry.recipe.with_seed(recipe.train.seed);
+        (other.model.spt, other.model.lsa) = (recipe.model.spt, recipe.model.lsa);
+        other.data.set == recipe.data.set && other.differences(recipe).is_empty()
+    };
+    if !entries.iter().all(is_same) {
+        return None;
+    }
     let built_in = BUILT_IN.iter().find(|(name, _)| *name == recipe.name);
     let base = built_in.and_then(|(name, _)| Recipe::load(name, &[]).ok());
     let (base, name) = match base {
@@ -395,12 +477,12 @@ fn recipe(entries: &[Entry], groups: &[Group]) -> page::Recipe {
             ),
         );
     }
-    page::Recipe {
+    Some(page::Recipe {
         base: name,
         differences,
         command: command(entries, groups),
         text: recipe.to_toml(),
-    }
+    })
 }
 
 /// The command that makes the same again.

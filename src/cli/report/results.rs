@@ -6,7 +6,7 @@ use smallvit::train::history;
 use smallvit::train::trials::Spread;
 use smallvit::words;
 
-use super::Group;
+use super::{Group, are_comparable};
 
 /// What is better in a column.
 #[derive(Clone, Copy, PartialEq)]
@@ -114,11 +114,15 @@ pub fn table(groups: &[Group]) -> Table {
         .into_iter()
         .filter(|(_, _, known)| known.iter().any(Option::is_some))
         .collect();
+    let comparable = are_comparable(groups);
     let rows = groups.iter().enumerate().map(|(number, group)| Row {
         model: group.model.clone(),
         cells: columns
             .iter()
-            .map(|(_, better, known)| cell(number, *better, known))
+            .map(|(_, better, known)| {
+                let better = if comparable { *better } else { Better::Neither };
+                cell(number, better, known)
+            })
             .collect(),
     });
     let several = groups.iter().any(|group| group.runs.len() > 1);
@@ -136,7 +140,7 @@ pub fn table(groups: &[Group]) -> Table {
     if columns.iter().any(|column| column.0 == CALIBRATION) {
         caption += " Calibration error: how far confidence and accuracy lie apart, on average.";
     }
-    if groups.len() > 1 {
+    if groups.len() > 1 && comparable {
         caption += " Bold: the best of its column.";
     }
     Table {

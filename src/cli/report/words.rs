@@ -8,7 +8,7 @@ use smallvit::train::result::RunResult;
 use smallvit::train::trials::{Difference, Spread};
 use smallvit::words;
 
-use super::{Entry, Group};
+use super::{Entry, Group, are_comparable};
 use crate::cli::train::accuracy;
 
 /// What a page is of.
@@ -75,21 +75,38 @@ pub fn finding(groups: &[Group]) -> String {
                 ),
             }
         }
+        _ if !are_comparable(groups) => {
+            let each = ended.iter().filter_map(|group| {
+                let spread = Spread::of(&group.tests())?;
+                let set = &group.runs[0].recipe.data.set;
+                Some(format!(
+                    "{} has {:.2} % of {set} right.",
+                    group.model.name, spread.mean
+                ))
+            });
+            each.collect::<Vec<_>>().join(" ")
+        }
         [than, others @ ..] => {
-            let sentence = |of: &&Group| match Difference::paired(&of.tests(), &than.tests()) {
-                Some(difference) => difference.sentence(&of.model.name, &than.model.name),
-                None => {
-                    let (own, other) = (of.tests()[0], than.tests()[0]);
-                    let (ahead, behind) = match own >= other {
-                        true => (&of.model.name, &than.model.name),
-                        false => (&than.model.name, &of.model.name),
-                    };
-                    format!(
-                        "{ahead} is ahead of {behind} by {:.2} points of test top-1. One seed each does not tell \
-                         whether that is more than chance; --seeds 5 would.",
-                        (own - other).abs()
-                    )
+            let sentence = |of: &&Group| {
+                let (own, other) = of.beside(than);
+                if let Some(difference) = Difference::paired(&own, &other) {
+                    return difference.sentence(&of.model.name, &than.model.name);
                 }
+                let ([own], [other]) = (own.as_slice(), other.as_slice()) else {
+                    return format!(
+                        "{} and {} have no seeds in common that would tell them apart.",
+                        of.model.name, than.model.name
+                    );
+                };
+                let (ahead, behind) = match own >= other {
+                    true => (&of.model.name, &than.model.name),
+                    false => (&than.model.name, &of.model.name),
+                };
+                format!(
+                    "{ahead} is ahead of {behind} by {:.2} points of test top-1. One seed each does not tell whether \
+                     that is more than chance; --seeds 5 would.",
+                    (own - other).abs()
+                )
             };
             others.iter().map(sentence).collect::<Vec<_>>().join(" ")
         }

@@ -22,7 +22,7 @@ use self::metrics::Metrics;
 use self::routes::{Shop, routes};
 use self::wire::About;
 use super::dataset::{self, CopyOptions};
-use super::evaluate::Which;
+use super::evaluate::{Checkpoint, Which};
 use super::hints;
 use super::options::{self, DeviceOption, InferencePrecision, Threads};
 use super::output::note;
@@ -112,7 +112,10 @@ pub fn run(arguments: Arguments) -> Result<()> {
             channels: info.input[2],
             classes: info.classes.clone(),
             data: recipe.map(|recipe| recipe.data.set),
-            test_top1: result.map(|result| result.test_top1),
+            test_top1: result.map(|result| match arguments.which.checkpoint {
+                Checkpoint::Best => result.test_top1,
+                Checkpoint::Last => result.last_test_top1,
+            }),
             spt: info.config.spt,
             lsa: info.config.lsa,
             layers: layers.len(),
@@ -135,7 +138,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         engine,
         queue: Arc::new(Semaphore::new(arguments.queue as usize)),
         places: arguments.queue as usize,
-        decoding: Semaphore::new(arguments.threads.count()),
+        decoding: Arc::new(Semaphore::new(arguments.threads.count())),
         most_bytes: (arguments.max_body as usize) << 20,
         patience: Duration::from_secs(arguments.max_wait),
         metrics,

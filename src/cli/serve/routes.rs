@@ -44,7 +44,7 @@ pub struct Shop {
     pub queue: Arc<Semaphore>,
     pub places: usize,
     /// Pictures that are decoded at a time.
-    pub decoding: Semaphore,
+    pub decoding: Arc<Semaphore>,
     pub most_bytes: usize,
     pub patience: Duration,
     pub metrics: Arc<Metrics>,
@@ -196,8 +196,8 @@ async fn predict(
     let began = Instant::now();
     let (about, model, place, body) = shop.enter(about, &headers, body).await?;
     let info = shop.infos[model].clone();
-    let input = shop
-        .decoded(body, move |bytes| {
+    let (input, place) = shop
+        .decoded(place, body, move |bytes| {
             let pixels = pixels(&bytes, &info)?;
             let preprocess = info.preprocess();
             let mut input = vec![0.0; preprocess.output_len()];
@@ -254,8 +254,8 @@ async fn explain(
 ) -> Answer<Json<Explanation>> {
     let (_, model, place, body) = shop.enter(about, &headers, body).await?;
     let info = shop.infos[model].clone();
-    let pixels = shop
-        .decoded(body, move |bytes| pixels(&bytes, &info))
+    let (pixels, place) = shop
+        .decoded(place, body, move |bytes| pixels(&bytes, &info))
         .await?;
     let (reply, answer) = oneshot::channel();
     let question = Question::Look(pixels, reply);
@@ -264,11 +264,14 @@ async fn explain(
         question,
         place,
     });
-    let (look, seen) = answer.await.map_err(|_| gone())?;
+    let (look, seen, place) = answer.await.map_err(|_| gone())?;
     let about = shop.about[model].clone();
     let info = shop.infos[model].clone();
     // It is a matter of megabytes for large models: not on a thread that others' requests wait for.
-    let explained = tokio::task::spawn_blocking(move || explanation(about, &info, &look, &seen));
+    let explained = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        explanation(about, &info, &look, &seen)
+    });
     explained.await.map_err(|_| gone())?.map(Json)
 }
 
@@ -352,12 +355,14 @@ impl Shop {
         Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
     }
 
-    /// Reads a picture's file in time, and makes of it what is to be made, on a thread for such work.
+    /// Reads a picture's file in time, and makes of it what is to be made, on a thread for such work. That thread
+    /// keeps the place in the queue: whoever asked may go, and the work is there all the same.
     async fn decoded<T: Send + 'static>(
         &self,
+        place: OwnedSemaphorePermit,
         body: Body,
         make: impl FnOnce(Bytes) -> Answer<T> + Send + 'static,
-    ) -> Answer<T> {
+    ) -> Answer<(T, OwnedSemaphorePermit)> {
         let read = Limited::new(body, self.most_bytes).collect();
         let bytes = match tokio::time::timeout(self.patience, read).await {
             Ok(Ok(body)) => body.to_bytes(),
@@ -375,8 +380,13 @@ impl Shop {
                 ));
             }
         };
-        let _turn = self.decoding.acquire().await.map_err(|_| gone())?;
-        tokio::task::spawn_blocking(move || make(bytes))
+        let turn = self.decoding.clone().acquire_owned().await;
+        let turn = turn.map_err(|_| gone())?;
+        let work = move || {
+            let _turn = turn;
+            Ok((make(bytes)?, place))
+        };
+        tokio::task::spawn_blocking(work)
             .await
             .map_err(|_| gone())?
     }

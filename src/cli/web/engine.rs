@@ -28,8 +28,9 @@ const TOGETHER: usize = 64;
 pub enum Question {
     /// The logits of an image as the model takes it, and how long they took, in seconds.
     Logits(Vec<f32>, oneshot::Sender<(Vec<f32>, f64)>),
-    /// Where it looks in an image of the size that it was trained on.
-    Look(Vec<u8>, oneshot::Sender<(Look, Seen)>),
+    /// Where it looks in an image of the size that it was trained on. The place comes back with the answer, of which
+    /// more is to be made.
+    Look(Vec<u8>, oneshot::Sender<(Look, Seen, OwnedSemaphorePermit)>),
 }
 
 /// A question, to which model, and the place in the queue that it holds until it is answered: whoever asked may
@@ -102,9 +103,8 @@ fn work(
                     Question::Look(_, reply) if reply.is_closed() => {}
                     Question::Look(pixels, reply) => {
                         let device = workers.device();
-                        let answer = looked(&served.info, &served.model, &pixels, device);
-                        drop(job.place);
-                        let _ = reply.send(answer);
+                        let (look, seen) = looked(&served.info, &served.model, &pixels, device);
+                        let _ = reply.send((look, seen, job.place));
                     }
                 }
             }

@@ -35,7 +35,7 @@ use tokio_io_timeout::TimeoutStream;
 use crate::cli::output::{self, note};
 
 /// Connections at a time: those that come then wait to be taken.
-const CONNECTIONS: usize = 256;
+const CONNECTIONS: usize = 800;
 /// How long a client may take for a request's headers, and for reading some of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long requests in flight may take when the server is to end.
@@ -260,6 +260,17 @@ pub async fn asset(kind: &'static str, text: &'static str) -> Response {
 impl ListenOptions {
     /// Refuses to be reached from elsewhere by mistake.
     pub fn check(&self) -> Result<()> {
+        if self
+            .token
+            .as_deref()
+            .is_some_and(|word| word.trim().is_empty())
+        {
+            return Err(Error::recipe(
+                "--token",
+                "an empty word keeps nobody out",
+                "give one (or unset SMALLVIT_TOKEN)",
+            ));
+        }
         if self.listen.ip().is_loopback() || self.allow_remote {
             return Ok(());
         }

@@ -60,7 +60,10 @@ impl Token {
     fn check(&self) -> Result<()> {
         let bytes = self.size * self.size * self.channels;
         let whole = self.views.iter().all(|view| view.pixels.len() == bytes);
-        let inside = self.at.iter().all(|at| at + self.patch <= self.size);
+        let inside = self.at.iter().all(|at| {
+            at.checked_add(self.patch)
+                .is_some_and(|end| end <= self.size)
+        });
         if whole
             && inside
             && !self.views.is_empty()
