@@ -724,7 +724,7 @@ const PALETTE = Array.from({ length: 256 }, (_, at) => {
 });
 
 // From the least to the most, but what is nearly even is not to look as if it were not.
-const EVEN = 0.5;
+const EVEN = 0.2;
 const scale = (values) => {
   const most = largest(values);
   const least = Math.min(...values);

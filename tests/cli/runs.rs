@@ -416,8 +416,12 @@ fn a_finished_run_keeps_its_result_whatever_becomes_of_its_checkpoints() {
         2,
     );
     assert!(message.contains("this run has ended"), "{message}");
-    // Removed to save room, say.
+    // Removed to save room, say: the table has the curves.
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    fs::remove_file(run.join("curves.png")).unwrap();
+    assert_eq!(succeeds(smallvit(dir.path(), &again)), table);
+    assert!(run.join("curves.png").is_file());
+    fs::remove_file(run.join("history.csv")).unwrap();
     let output = super::run(smallvit(dir.path(), &again));
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(String::from_utf8_lossy(&output.stdout), table);

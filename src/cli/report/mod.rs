@@ -511,3 +511,88 @@ fn command(entries: &[Entry], groups: &[Group]) -> Vec<String> {
         format!("--seeds {seeds}"),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smallvit::train::result::write_result;
+
+    /// A run that has ended, as far as a page needs it.
+    fn ended(folder: &Path, model: &str, seed: u64, rate: f64, test_top1: f64) -> RunFolder {
+        let run = RunFolder(folder.to_path_buf());
+        std::fs::create_dir_all(folder).unwrap();
+        let settings = [
+            format!("train.seed={seed}"),
+            format!("train.learning_rate={rate}"),
+        ];
+        let mut recipe = Recipe::load("quickstart", &settings).unwrap();
+        recipe.model = recipe.model.named(model.parse().unwrap());
+        std::fs::write(run.recipe(), recipe.to_toml()).unwrap();
+        let result = serde_json::json!({
+            "model": model, "parameters": 1000, "recipe": "quickstart", "data": "sign-digits", "seed": seed,
+            "epochs": 2, "best_epoch": 1, "val_top1": 50.0, "val_top5": null, "test_top1": test_top1,
+            "test_top5": null, "last_test_top1": 1.0, "last_test_top5": null, "seconds": 1.0,
+            "seconds_per_step": 0.1, "peak_rss_bytes": null, "version": "0",
+        });
+        write_result(&run.result(), &[serde_json::from_value(result).unwrap()]).unwrap();
+        run
+    }
+
+    fn said(runs: &[RunFolder]) -> (Vec<String>, String) {
+        let entries = entries(runs).unwrap();
+        let groups = groups(&entries);
+        let names = groups.iter().map(|group| group.model.name.clone());
+        (names.collect(), words::finding(&groups))
+    }
+
+    #[test]
+    fn seeds_are_paired_by_their_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |name: &str, model: &str, seed, test| {
+            ended(&dir.path().join(name), model, seed, 1e-3, test)
+        };
+        // In another order, and one more.
+        let runs = [
+            run("a", "vit", 1, 60.0),
+            run("b", "vit", 2, 70.0),
+            run("c", "vit", 3, 90.0),
+            run("d", "sl-vit", 2, 72.0),
+            run("e", "sl-vit", 1, 62.0),
+        ];
+        let (names, finding) = said(&runs);
+        assert_eq!(names, ["vit", "sl-vit"]);
+        assert!(
+            finding.contains("by 2.00 points of test top-1 (2 seeds, 95 % interval 2.00 to 2.00)"),
+            "{finding}"
+        );
+        // Seeds that none shares tell nothing.
+        let (_, finding) = said(&[runs[0].clone(), runs[2].clone(), runs[3].clone()]);
+        assert!(finding.contains("no seeds in common"), "{finding}");
+        // A run that is named twice is one.
+        let (_, finding) = said(&[runs[0].clone(), runs[0].clone()]);
+        assert!(finding.starts_with("vit has 60.00 %"), "{finding}");
+    }
+
+    #[test]
+    fn what_differs_in_more_than_the_seed_is_no_seed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let slow = ended(&at("x/slow"), "vit", 1, 1e-4, 50.0);
+        let fast = ended(&at("x/fast"), "vit", 2, 1e-3, 60.0);
+        let (names, _) = said(&[slow.clone(), fast]);
+        assert_eq!(names, ["slow (vit)", "fast (vit)"]);
+        // Folders of one name, as two sweeps have them.
+        let other = ended(&at("y/slow"), "vit", 1, 1e-3, 60.0);
+        let (names, _) = said(&[slow.clone(), other.clone()]);
+        assert_eq!(
+            names,
+            [slow.0.display().to_string(), other.0.display().to_string()]
+        );
+        // The same seed twice.
+        let again = ended(&at("x/again"), "vit", 1, 1e-4, 51.0);
+        assert_eq!(said(&[slow.clone(), again]).0.len(), 2);
+        let none = RunFolder(at("nothing"));
+        assert!(entries(std::slice::from_ref(&none)).is_err());
+        assert_eq!(said(&[slow, none]).0, ["vit"]);
+    }
+}
