@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use smallvit::augment::Targets;
 use smallvit::augment::loader::Batch;
 use smallvit::models::{
-    Architecture, Family, HybridConfig, HybridPool, Model, ModelConfig, ModelName, Pool,
-    Temperature, VitConfig,
+    Architecture, CaitConfig, Family, HybridConfig, HybridPool, Model, ModelConfig, ModelName,
+    PitConfig, Pool, SelfScores, SwinConfig, T2tConfig, Temperature, VitConfig,
 };
 use smallvit::nn::Context;
 use smallvit::params::{self, Array, MapParameter};
@@ -38,17 +38,19 @@ impl MapParameter for Leaves {
 
 struct Track;
 
-fn vit(config: VitConfig) -> ModelConfig {
+/// A family's model of these sizes.
+fn sized(config: impl Into<Architecture>) -> ModelConfig {
     ModelConfig {
-        arch: Architecture::Vit(config),
+        arch: config.into(),
         ..ModelConfig::default()
     }
 }
 
-fn hybrid(config: HybridConfig) -> ModelConfig {
-    ModelConfig {
-        arch: Architecture::Hybrid(config),
-        ..ModelConfig::default()
+/// The ideas of one of the first four names, in another family.
+fn ideas(number: usize, family: Family) -> ModelName {
+    ModelName {
+        family,
+        ..ModelName::ALL[number]
     }
 }
 
@@ -164,7 +166,7 @@ proptest! {
         switches in 0u32..32,
     ) {
         let switch = |number: u32| switches & 1 << number != 0;
-        let config = vit(VitConfig {
+        let config = sized(VitConfig {
             image_size: patch_size * grid,
             patch_size,
             dim,
@@ -208,7 +210,7 @@ proptest! {
     ) {
         let switch = |number: u32| switches & 1 << number != 0;
         let stages = dims.len();
-        let config = hybrid(HybridConfig {
+        let config = sized(HybridConfig {
                 // No smaller than the stem's convolution.
                 image_size: (stem_stride * (grid + 2)) << (stages - 1),
                 stem_patch,
@@ -227,8 +229,148 @@ proptest! {
                 head_dropout: dropout,
                 layer_norm_epsilon: 1e-2,
             });
-        let name = ModelName { family: Family::Hybrid, ..ModelName::ALL[model] };
-        compare(&config.named(name), channels, images, micro_batch, seed)?;
+        let config = config.named(ideas(model, Family::Hybrid));
+        compare(&config, channels, images, micro_batch, seed)?;
+    }
+
+    #[test]
+    fn t2ts_fused_and_composed_agree(
+        model in 0usize..4,
+        image_size in 5usize..14,
+        soft_splits in 1usize..3,
+        channels in prop_oneof![Just(1usize), Just(3)],
+        token_dim in 4usize..9,
+        key_dim in 2usize..6,
+        heads in 2usize..4,
+        depth in 1usize..3,
+        second_shortcut in prop::bool::ANY,
+        images in 1usize..5,
+        micro_batch in 1usize..5,
+        dropout in prop_oneof![Just(0.0), Just(0.3)],
+        stochastic_depth in prop_oneof![Just(0.0), Just(0.3)],
+        seed in 0u64..1000,
+    ) {
+        let config = sized(T2tConfig {
+            image_size,
+            soft_splits,
+            token_dim,
+            dim: key_dim * heads,
+            depth,
+            heads,
+            mlp_ratio: 2,
+            second_shortcut,
+            dropout,
+            head_dropout: dropout,
+            stochastic_depth,
+            layer_norm_epsilon: 1e-2,
+        });
+        let config = config.named(ideas(model, Family::T2t));
+        compare(&config, channels, images, micro_batch, seed)?;
+    }
+
+    #[test]
+    fn caits_fused_and_composed_agree(
+        model in 0usize..4,
+        patch_size in 2usize..5,
+        grid in 2usize..4,
+        channels in prop_oneof![Just(1usize), Just(3)],
+        dim in 4usize..12,
+        depth in 1usize..3,
+        class_depth in 1usize..3,
+        heads in 1usize..4,
+        key_dim in 1usize..6,
+        masked in prop::bool::ANY,
+        images in 1usize..5,
+        micro_batch in 1usize..5,
+        dropout in prop_oneof![Just(0.0), Just(0.3)],
+        stochastic_depth in prop_oneof![Just(0.0), Just(0.3)],
+        seed in 0u64..1000,
+    ) {
+        let config = sized(CaitConfig {
+            image_size: patch_size * grid,
+            patch_size,
+            dim,
+            depth,
+            class_depth,
+            heads,
+            key_dim,
+            mlp_width: 2 * dim,
+            self_scores: if masked { SelfScores::Masked } else { SelfScores::Zero },
+            dropout,
+            head_dropout: dropout,
+            stochastic_depth,
+            layer_norm_epsilon: 1e-2,
+        });
+        let config = config.named(ideas(model, Family::Cait));
+        compare(&config, channels, images, micro_batch, seed)?;
+    }
+
+    #[test]
+    fn pits_fused_and_composed_agree(
+        model in 0usize..4,
+        patch_size in 2usize..4,
+        grid in 1usize..4,
+        channels in prop_oneof![Just(1usize), Just(3)],
+        dim in 4usize..9,
+        stages in prop::collection::vec((1usize..3, 1usize..4, 1usize..3), 1..4),
+        head_dim in 1usize..6,
+        images in 1usize..5,
+        micro_batch in 1usize..5,
+        dropout in prop_oneof![Just(0.0), Just(0.3)],
+        stochastic_depth in prop_oneof![Just(0.0), Just(0.3)],
+        seed in 0u64..1000,
+    ) {
+        let mut width = dim;
+        let config = sized(PitConfig {
+            image_size: (patch_size * grid) << (stages.len() - 1),
+            patch_size,
+            dims: stages.iter().map(|(.., times)| {
+                width *= times;
+                width
+            }).collect(),
+            depths: stages.iter().map(|(depth, ..)| *depth).collect(),
+            heads: stages.iter().map(|(_, heads, _)| *heads).collect(),
+            head_dim,
+            mlp_ratio: 2,
+            dropout,
+            head_dropout: dropout,
+            stochastic_depth,
+            layer_norm_epsilon: 1e-2,
+        });
+        let config = config.named(ideas(model, Family::Pit));
+        compare(&config, channels, images, micro_batch, seed)?;
+    }
+
+    #[test]
+    fn swins_fused_and_composed_agree(
+        model in 0usize..4,
+        patch_size in 2usize..4,
+        window in 2usize..4,
+        // Windows along a side of the last stage.
+        across in 1usize..3,
+        channels in prop_oneof![Just(1usize), Just(3)],
+        stages in prop::collection::vec((2usize..5, 1usize..3, 1usize..4), 1..4),
+        images in 1usize..5,
+        micro_batch in 1usize..5,
+        dropout in prop_oneof![Just(0.0), Just(0.3)],
+        stochastic_depth in prop_oneof![Just(0.0), Just(0.3)],
+        seed in 0u64..1000,
+    ) {
+        let config = sized(SwinConfig {
+            image_size: (patch_size * window * across) << (stages.len() - 1),
+            patch_size,
+            dims: stages.iter().map(|(key_dim, heads, _)| 2 * key_dim * heads).collect(),
+            depths: stages.iter().map(|(.., depth)| *depth).collect(),
+            heads: stages.iter().map(|(_, heads, _)| *heads).collect(),
+            window,
+            mlp_ratio: 2,
+            dropout,
+            head_dropout: dropout,
+            stochastic_depth,
+            layer_norm_epsilon: 1e-2,
+        });
+        let config = config.named(ideas(model, Family::Swin));
+        compare(&config, channels, images, micro_batch, seed)?;
     }
 }
 
@@ -238,7 +380,7 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
     let cases = [24, 48].map(|image_size| ModelName::ALL.map(|name| (image_size, name)));
     for (image_size, name) in cases.concat() {
         let config = match name.family {
-            Family::Vit => vit(VitConfig {
+            Family::Vit => sized(VitConfig {
                 image_size,
                 patch_size: 6,
                 dim: 24,
@@ -249,7 +391,44 @@ fn bfloat16_products_stay_near_float32s_on_any_number_of_threads() {
                 head: vec![32],
                 ..VitConfig::default()
             }),
-            Family::Hybrid => hybrid(HybridConfig {
+            Family::T2t => sized(T2tConfig {
+                image_size,
+                token_dim: 8,
+                dim: 24,
+                depth: 2,
+                heads: 3,
+                ..T2tConfig::default()
+            }),
+            Family::Cait => sized(CaitConfig {
+                image_size,
+                patch_size: 6,
+                dim: 24,
+                depth: 2,
+                class_depth: 1,
+                heads: 3,
+                key_dim: 8,
+                mlp_width: 40,
+                ..CaitConfig::default()
+            }),
+            Family::Pit => sized(PitConfig {
+                image_size,
+                patch_size: 6,
+                dims: vec![16, 32],
+                depths: vec![1, 1],
+                heads: vec![2, 4],
+                head_dim: 8,
+                ..PitConfig::default()
+            }),
+            Family::Swin => sized(SwinConfig {
+                image_size,
+                patch_size: 6,
+                dims: vec![16, 24],
+                depths: vec![2, 1],
+                heads: vec![2, 3],
+                window: 2,
+                ..SwinConfig::default()
+            }),
+            Family::Hybrid => sized(HybridConfig {
                 image_size,
                 dims: vec![16, 24],
                 depths: vec![1, 2],

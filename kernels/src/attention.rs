@@ -71,6 +71,31 @@ impl Position {
     }
 }
 
+/// What is added to the scores of tokens that lie in different regions of a window: low enough that next to
+/// nothing is left of their probability, where there is another token to attend to.
+pub const APART: f32 = -100.0;
+
+/// What is added to a head's scores before the softmax.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bias<'a> {
+    /// The head's `[offset]`, by relative position.
+    pub position: Option<&'a [f32]>,
+    /// The region of each token: between two of different ones, [`APART`] is added.
+    pub regions: Option<&'a [u8]>,
+}
+
+/// Adds [`APART`] to rows of scores, those from token number `first` on, where regions differ.
+fn keep_apart(regions: &[u8], scores: &mut [f32], first: usize) {
+    let rows = scores.chunks_exact_mut(regions.len());
+    for (row, own) in rows.zip(&regions[first..]) {
+        for (score, region) in row.iter_mut().zip(regions) {
+            if region != own {
+                *score += APART;
+            }
+        }
+    }
+}
+
 /// Rows of scores that go through softmax, dropout and the products together: few enough to stay in the
 /// cache nearest to the core, enough that keys' and values' gradients, which are read and written for
 /// each block, do not weigh, and whole tiles for AMX.
@@ -79,7 +104,7 @@ const ROWS: usize = 48;
 /// What an attention does.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
-    /// Tokens an image.
+    /// Tokens that attend to each other: an image's, or a window's.
     pub tokens: usize,
     /// Heads.
     pub heads: usize,
@@ -117,18 +142,20 @@ impl Attention {
     }
 
     /// A head of one image: `qkv` is its `[token, (q, k, v), key]`, `scale` what its scores are
-    /// multiplied by, `position` its `[offset]`; `out`, `[token, key]` in rows [`inner`](Self::inner)
-    /// apart, is written, and `probabilities`, `[token, token]` before dropout, where they are to be kept.
-    /// `key` names the dropout mask, over the probabilities of all heads; without it nothing is dropped.
+    /// multiplied by, `bias` what is added to them; `out`, `[token, key]` in rows `stride` apart, is
+    /// written, and `probabilities`, `[token, token]` before dropout, where they are to be kept.
+    /// `key` names the dropout mask, over the probabilities of all heads (where there are windows, of all
+    /// heads of one after the other, and `head` is counted through them); without it nothing is dropped.
     #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn forward(
         &self,
         head: usize,
         qkv: Matrix,
         scale: f32,
-        position: Option<&[f32]>,
+        bias: Bias,
         mut probabilities: Option<&mut [f32]>,
         out: &mut [f32],
+        stride: usize,
         key: Option<u64>,
         scratch: &mut [f32],
     ) {
@@ -143,10 +170,10 @@ impl Attention {
                 None => &mut block[..],
             };
             let scores = &mut scores[..rows * all];
-            self.probabilities(scale, position, first, q, &k_t, scores);
+            self.probabilities(scale, bias, first, q, &k_t, scores);
             let dropped = self.drop(scores, head, first, key, room);
-            let out = &mut out[first * self.inner()..];
-            let out = MatrixMut::strided(out, rows, self.key_dim, self.inner());
+            let out = &mut out[first * stride..];
+            let out = MatrixMut::strided(out, rows, self.key_dim, stride);
             out.set(1.0, Matrix::new(dropped, rows, all), &v);
         }
     }
@@ -155,7 +182,7 @@ impl Attention {
     fn probabilities(
         &self,
         scale: f32,
-        position: Option<&[f32]>,
+        bias: Bias,
         first: usize,
         q: Matrix,
         k_t: &Operand,
@@ -164,35 +191,39 @@ impl Attention {
         let all = self.tokens;
         let rows = scores.len() / all;
         MatrixMut::new(scores, rows, all).set(scale, q.from_row(first, rows), k_t);
-        if let (Some(position), Some(table)) = (self.position, position) {
+        if let (Some(position), Some(table)) = (self.position, bias.position) {
             position.add(table, scores, all, first);
+        }
+        if let Some(regions) = bias.regions {
+            keep_apart(regions, scores, first);
         }
         softmax(scores, all, self.mask_diagonal.then_some(first));
     }
 
     /// What the tokens from number `first` on gather in a head, as many as `rows`, without dropout:
-    /// `out`, `[token, key]` in rows [`inner`](Self::inner) apart, is theirs, `qkv` the whole image's.
+    /// `out`, `[token, key]` in rows `stride` apart, is theirs, `qkv` the whole image's.
     /// `scratch` has room for a block of scores.
     #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     pub fn infer(
         &self,
         qkv: Matrix,
         scale: f32,
-        position: Option<&[f32]>,
+        bias: Bias,
         first: usize,
         rows: usize,
         out: &mut [f32],
+        stride: usize,
         scratch: &mut [f32],
     ) {
-        let (inner, all) = (self.inner(), self.tokens);
+        let all = self.tokens;
         let [q, k, v] = [0, 1, 2].map(|which| self.part(qkv, which));
         let (k_t, v) = (self.precision.operand(k.t()), self.precision.operand(v));
         for done in (0..rows).step_by(ROWS) {
             let rows = ROWS.min(rows - done);
             let scores = &mut scratch[..rows * all];
-            self.probabilities(scale, position, first + done, q, &k_t, scores);
-            let out = &mut out[done * inner..];
-            let out = MatrixMut::strided(out, rows, self.key_dim, inner);
+            self.probabilities(scale, bias, first + done, q, &k_t, scores);
+            let out = &mut out[done * stride..];
+            let out = MatrixMut::strided(out, rows, self.key_dim, stride);
             out.set(1.0, Matrix::new(scores, rows, all), &v);
         }
     }
@@ -217,16 +248,16 @@ impl Attention {
     }
 
     /// A head of one image, back: `d_out` is `[token, key]`; `d_qkv`, `[token, (q, k, v), key]`, is
-    /// written, and the gradient of `position` is added to `d_position`. Returns that of `scale`. The other
-    /// arguments are the forward pass's. Where probabilities were not kept, they are made again, a block
-    /// at a time.
+    /// written, and the gradient of the biases by relative position is added to `d_position`. Returns that of
+    /// `scale`. The other arguments are the forward pass's. Where probabilities were not kept, they are
+    /// made again, a block at a time.
     #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
     pub fn backward(
         &self,
         head: usize,
         qkv: Matrix,
         scale: f32,
-        position: Option<&[f32]>,
+        bias: Bias,
         probabilities: Option<&[f32]>,
         d_out: Matrix,
         d_qkv: &mut [f32],
@@ -248,7 +279,7 @@ impl Attention {
             let probabilities = match (probabilities, &k_t) {
                 (None, Some(k_t)) => {
                     let again = &mut again[..rows * tokens];
-                    self.probabilities(scale, position, first, q, k_t, again);
+                    self.probabilities(scale, bias, first, q, k_t, again);
                     &*again
                 }
                 (kept, _) => {
@@ -292,7 +323,7 @@ impl Attention {
 
 /// Rows of scores → rows of probabilities. With `masked`, the first row's token, no token attends to
 /// itself.
-fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
+pub(crate) fn softmax(scores: &mut [f32], tokens: usize, masked: Option<usize>) {
     #[cfg(target_arch = "x86_64")]
     if avx512::available() {
         // SAFETY: the processor has just been found to have what the function is compiled for.
@@ -407,7 +438,7 @@ mod vectors {
 dispatched! {
     /// Gradients of the probabilities after dropout → gradients of the scores, in place:
     /// p ∘ (dp − Σ p ∘ dp) a row, where p ∘ dp = dropped ∘ d(dropped).
-    fn softmax_backward(probabilities: &[f32], dropped: &[f32], d: &mut [f32], tokens: usize) {
+    pub(crate) fn softmax_backward(probabilities: &[f32], dropped: &[f32], d: &mut [f32], tokens: usize) {
         let rows = probabilities.chunks_exact(tokens).zip(dropped.chunks_exact(tokens));
         for ((p, dropped), d) in rows.zip(d.chunks_exact_mut(tokens)) {
             let along = dot(dropped, d);

@@ -28,5 +28,7 @@ pub mod norm;
 pub mod ops;
 mod room;
 mod simd;
+pub mod talking;
 mod tiles;
 mod turn;
+pub mod windows;

@@ -8,11 +8,19 @@ use smallvit_kernels::depthwise::Grid;
 use smallvit_kernels::dropout::{Rate, bits};
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::attention::{AttentionResidual, Temperature};
+use smallvit_kernels::ops::downsample::Downsample;
 use smallvit_kernels::ops::embedding::Embedding;
+use smallvit_kernels::ops::first::First;
 use smallvit_kernels::ops::mlp::MlpResidual;
+use smallvit_kernels::ops::norm::Norm;
 use smallvit_kernels::ops::pooling::{Pool, Pooling};
-use smallvit_kernels::ops::sequence::Sequence;
+use smallvit_kernels::ops::sequence::{Positions, Sequence};
+use smallvit_kernels::ops::talking::TalkingResidual;
+use smallvit_kernels::ops::token_attention::TokenAttention;
+use smallvit_kernels::ops::unfold::Unfold;
 use smallvit_kernels::ops::{Chain, ChainWeights, Direction, ImageOp, Residual, Values};
+use smallvit_kernels::talking::{Diagonal, Talking};
+use smallvit_kernels::windows::Windows;
 
 /// Numbers in ±`size`, by SplitMix64, rounded to float32, so that both sides compute with the same.
 fn numbers(key: u64, count: usize, size: f64) -> Vec<f64> {
@@ -124,19 +132,41 @@ fn residual(
 impl Referenced for AttentionResidual {
     fn reference(&self, p: &Named, x: &[f64], keys: Option<&[u64]>) -> Vec<f64> {
         let Attention {
-            tokens,
+            tokens: together,
             heads,
             key_dim,
             ..
         } = self.attention;
         let inner = heads * key_dim;
+        let tokens = x.len() / self.dim;
+        // Of each token: which window it is in, where in it, and in which of the regions that a shift makes.
+        let place = |token: usize| -> (usize, usize, (usize, usize)) {
+            let Some(windows) = self.windows else {
+                return (0, token, (0, 0));
+            };
+            let Windows {
+                height,
+                width,
+                side,
+                shift,
+            } = windows;
+            // Where the token is once the grid is rolled.
+            let row = (token / width + height - shift) % height;
+            let column = (token % width + width - shift) % width;
+            let window = row / side * (width / side) + column / side;
+            let region = |at: usize, length: usize| {
+                usize::from(shift > 0 && at >= length - side) + usize::from(at >= length - shift)
+            };
+            let region = (region(row, height), region(column, width));
+            (window, row % side * side + column % side, region)
+        };
         let epsilon = f64::from(self.epsilon);
         let normal = layer_norm(x, p.need("norm.gamma"), p.need("norm.beta"), epsilon);
         let qkv = dense(&normal, p.need("qkv.kernel"), p.get("qkv.bias"), 3 * inner);
         let dropped = mask(
             self.attention.dropout,
             keys.map(|keys| keys[0]),
-            heads * tokens * tokens,
+            heads * tokens * together,
         );
         let scale = |head: usize| match self.temperature {
             Temperature::Constant(scale) => f64::from(scale),
@@ -146,23 +176,25 @@ impl Referenced for AttentionResidual {
             }
         };
         let bias = |head: usize, query: usize, key: usize| -> f64 {
+            let ((_, query, region), (_, key, other)) = (place(query), place(key));
+            let apart = if region == other { 0.0 } else { -100.0 };
             let Some(Position {
                 height,
                 width,
                 before,
             }) = self.attention.position
             else {
-                return 0.0;
+                return apart;
             };
             if query < before || key < before {
-                return 0.0;
+                return apart;
             }
-            let place = |token: usize| ((token - before) / width, (token - before) % width);
-            let ((r, c), (key_r, key_c)) = (place(query), place(key));
+            let cell = |token: usize| ((token - before) / width, (token - before) % width);
+            let ((r, c), (key_r, key_c)) = (cell(query), cell(key));
             let rows = r + height - 1 - key_r;
             let columns = c + width - 1 - key_c;
             let offsets = (2 * height - 1) * (2 * width - 1);
-            p.need("relative_position")[head * offsets + rows * (2 * width - 1) + columns]
+            apart + p.need("relative_position")[head * offsets + rows * (2 * width - 1) + columns]
         };
         let mut gathered = vec![0.0; tokens * inner];
         for head in 0..heads {
@@ -170,8 +202,9 @@ impl Referenced for AttentionResidual {
                 let of = |which: usize, token: usize, c: usize| {
                     qkv[token * 3 * inner + which * inner + head * key_dim + c]
                 };
+                let (window, own, _) = place(i);
                 let power = |j: usize| -> f64 {
-                    if self.attention.mask_diagonal && i == j {
+                    if place(j).0 != window || self.attention.mask_diagonal && i == j {
                         return 0.0;
                     }
                     let product: f64 = (0..key_dim).map(|c| of(0, i, c) * of(1, j, c)).sum();
@@ -179,7 +212,11 @@ impl Referenced for AttentionResidual {
                 };
                 let sum: f64 = (0..tokens).map(power).sum();
                 for j in 0..tokens {
-                    let mask = dropped[(head * tokens + i) * tokens + j];
+                    if place(j).0 != window {
+                        continue;
+                    }
+                    let mask = ((window * heads + head) * together + own) * together + place(j).1;
+                    let mask = dropped[mask];
                     for c in 0..key_dim {
                         gathered[i * inner + head * key_dim + c] +=
                             power(j) / sum * mask * of(2, j, c);
@@ -187,12 +224,15 @@ impl Referenced for AttentionResidual {
                 }
             }
         }
-        let branch = dense(
+        let mut branch = dense(
             &gathered,
             p.need("output.kernel"),
             p.get("output.bias"),
             self.dim,
         );
+        if self.adds_normal {
+            branch.iter_mut().zip(&normal).for_each(|(b, n)| *b += n);
+        }
         let key = keys.map(|keys| keys[1]);
         residual(&self.residual, p, x, &branch, self.dim, key)
     }
@@ -218,6 +258,159 @@ fn mixed(u: &[f64], grid: Grid, kernel: &[f64], bias: &[f64]) -> Vec<f64> {
         u[place] + bias[channel] + (0..9).map(tap).sum::<f64>()
     };
     (0..u.len()).map(number).collect()
+}
+
+impl Referenced for TalkingResidual {
+    fn reference(&self, p: &Named, x: &[f64], keys: Option<&[u64]>) -> Vec<f64> {
+        let Talking {
+            tokens,
+            queries,
+            keys: asked,
+            heads,
+            key_dim,
+            diagonal,
+            ..
+        } = self.attention;
+        let (dim, inner) = (self.dim, heads * key_dim);
+        let (gamma, beta) = (p.need("norm.gamma"), p.need("norm.beta"));
+        let normal = layer_norm(&x[..queries * dim], gamma, beta, self.epsilon.into());
+        // A class token attends to the others as they are.
+        let context = match asked < tokens {
+            true => &x[(tokens - asked) * dim..],
+            false => &normal,
+        };
+        let q = dense(&normal, p.need("query.kernel"), None, inner);
+        let kv = dense(context, p.need("key_value.kernel"), None, 2 * inner);
+        let square = queries * asked;
+        let mut scores = vec![0.0; heads * square];
+        for (place, score) in scores.iter_mut().enumerate() {
+            let (head, i, j) = (place / square, place / asked % queries, place % asked);
+            let scale = match self.temperature {
+                Temperature::Constant(scale) => f64::from(scale),
+                Temperature::Learned { .. } => p.need("temperature")[head],
+            };
+            let products = (0..key_dim).map(|c| {
+                let c = head * key_dim + c;
+                q[i * inner + c] * kv[j * 2 * inner + c]
+            });
+            *score = match diagonal {
+                Diagonal::Zero if i == j => f64::from(-1e-9f32),
+                _ => scale * products.sum::<f64>(),
+            };
+        }
+        let mixed = |from: &[f64], weights: &[f64]| -> Vec<f64> {
+            let number = |place: usize| {
+                let (g, rest) = (place / square, place % square);
+                (0..heads)
+                    .map(|h| weights[h * heads + g] * from[h * square + rest])
+                    .sum()
+            };
+            (0..from.len()).map(number).collect()
+        };
+        let mut powers = mixed(&scores, p.need("mix_before"));
+        for (place, power) in powers.iter_mut().enumerate() {
+            let itself = place / asked % queries == place % asked;
+            *power = match diagonal == Diagonal::Masked && itself {
+                true => 0.0,
+                false => power.exp(),
+            };
+        }
+        for row in powers.chunks_mut(asked) {
+            let sum: f64 = row.iter().sum();
+            row.iter_mut().for_each(|power| *power /= sum);
+        }
+        let probabilities = mixed(&powers, p.need("mix_after"));
+        let key = keys.map(|keys| keys[0]);
+        let dropped = mask(self.attention.dropout, key, probabilities.len());
+        let mut gathered = vec![0.0; queries * inner];
+        for (place, (probability, mask)) in probabilities.iter().zip(&dropped).enumerate() {
+            let (head, i, j) = (place / square, place / asked % queries, place % asked);
+            for c in head * key_dim..(head + 1) * key_dim {
+                gathered[i * inner + c] += probability * mask * kv[(2 * j + 1) * inner + c];
+            }
+        }
+        let (kernel, bias) = (p.need("output.kernel"), p.get("output.bias"));
+        let branch = dense(&gathered, kernel, bias, dim);
+        let (own, rest) = x.split_at(queries * dim);
+        let key = keys.map(|keys| keys[1]);
+        let mut y = residual(&self.residual, p, own, &branch, dim, key);
+        y.extend(rest);
+        y
+    }
+}
+
+impl Referenced for First {
+    fn reference(&self, p: &Named, x: &[f64], keys: Option<&[u64]>) -> Vec<f64> {
+        // What it is tested with.
+        let (first, rest) = x.split_at(7);
+        let mut y = mlp(1, 7, 11).reference(p, first, keys);
+        y.extend(rest);
+        y
+    }
+}
+
+impl Referenced for Unfold {
+    fn reference(&self, _: &Named, x: &[f64], _: Option<&[u64]>) -> Vec<f64> {
+        let mut embedding = embedding(self.height, self.width, self.patch);
+        embedding.channels = self.channels;
+        (embedding.stride, embedding.padding) = (self.stride, self.padding);
+        (embedding.shifted, embedding.norm, embedding.bias) = (self.shifted, false, false);
+        // Projected by the identity.
+        let width = self.sizes().width_out;
+        embedding.dim = width;
+        let identity = (0..width * width).map(|i| f64::from(u8::from(i % (width + 1) == 0)));
+        let values = [identity.collect()];
+        let names = vec!["projection.kernel"];
+        embedding.reference(
+            &Named {
+                names,
+                values: &values,
+            },
+            x,
+            None,
+        )
+    }
+}
+
+impl Referenced for TokenAttention {
+    fn reference(&self, p: &Named, x: &[f64], keys: Option<&[u64]>) -> Vec<f64> {
+        let Attention {
+            tokens,
+            key_dim: width,
+            ..
+        } = self.attention;
+        let (gamma, beta) = (p.need("norm.gamma"), p.need("norm.beta"));
+        let normal = layer_norm(x, gamma, beta, self.epsilon.into());
+        let qkv = dense(&normal, p.need("qkv.kernel"), None, 3 * width);
+        let of = |which: usize, token: usize, c: usize| qkv[(3 * token + which) * width + c];
+        let scale = match self.temperature {
+            Temperature::Constant(scale) => f64::from(scale),
+            Temperature::Learned { .. } => p.need("temperature")[0],
+        };
+        let key = keys.map(|keys| keys[0]);
+        let dropped = mask(self.attention.dropout, key, tokens * tokens);
+        let mut gathered = vec![0.0; tokens * width];
+        for i in 0..tokens {
+            let power = |j: usize| -> f64 {
+                if self.attention.mask_diagonal && i == j {
+                    return 0.0;
+                }
+                let products = (0..width).map(|c| of(0, i, c) * of(1, j, c));
+                (scale * products.sum::<f64>()).exp()
+            };
+            let sum: f64 = (0..tokens).map(power).sum();
+            for j in 0..tokens {
+                for c in 0..width {
+                    gathered[i * width + c] +=
+                        power(j) / sum * dropped[i * tokens + j] * of(2, j, c);
+                }
+            }
+        }
+        let (kernel, bias) = (p.need("output.kernel"), p.get("output.bias"));
+        let branch = dense(&gathered, kernel, bias, width);
+        let add = |(place, branch): (usize, f64)| branch + of(2, place / width, place % width);
+        branch.into_iter().enumerate().map(add).collect()
+    }
 }
 
 impl Referenced for MlpResidual {
@@ -262,8 +455,58 @@ impl Referenced for MlpResidual {
     }
 }
 
+/// What becomes of the class token in front of a grid, if there is one, and the grid.
+fn class_apart<'a>(
+    there: bool,
+    p: &Named,
+    x: &'a [f64],
+    channels: usize,
+    dim: usize,
+) -> (Vec<f64>, &'a [f64]) {
+    if !there {
+        return (vec![], x);
+    }
+    let (class, grid) = x.split_at(channels);
+    let (kernel, bias) = (p.need("class.kernel"), p.get("class.bias"));
+    (dense(class, kernel, bias, dim), grid)
+}
+
+impl Referenced for Downsample {
+    fn reference(&self, p: &Named, x: &[f64], _: Option<&[u64]>) -> Vec<f64> {
+        let (channels, dim) = (self.channels, self.dim);
+        let (mut y, x) = class_apart(self.class_token, p, x, channels, dim);
+        let Grid { height, width } = self.grid;
+        let at = |row: isize, column: isize, channel: usize| -> f64 {
+            let inside = |at: isize, length: usize| (0..length as isize).contains(&at);
+            if !inside(row, height) || !inside(column, width) {
+                return 0.0;
+            }
+            x[(row as usize * width + column as usize) * channels + channel]
+        };
+        let mut wide = vec![];
+        for row in (0..height as isize).step_by(2) {
+            for column in (0..width as isize).step_by(2) {
+                for number in 0..dim {
+                    // Numbers 0, 1, … of the first channel, then those of the next.
+                    let channel = number * channels / dim;
+                    let tap = |tap: usize| {
+                        let (down, right) = (tap as isize / 3 - 1, tap as isize % 3 - 1);
+                        let kernel = p.need("taps.kernel")[tap * dim + number];
+                        kernel * at(row + down, column + right, channel)
+                    };
+                    wide.push(p.need("taps.bias")[number] + (0..9).map(tap).sum::<f64>());
+                }
+            }
+        }
+        let (kernel, bias) = (p.need("projection.kernel"), p.get("projection.bias"));
+        y.extend(dense(&wide, kernel, bias, dim));
+        y
+    }
+}
+
 impl Referenced for Embedding {
     fn reference(&self, p: &Named, x: &[f64], _: Option<&[u64]>) -> Vec<f64> {
+        let (mut y, x) = class_apart(self.class_token, p, x, self.channels, self.dim);
         let by = (self.patch / 2) as isize;
         let mut shifts = vec![(0, 0)];
         if self.shifted {
@@ -303,18 +546,27 @@ impl Referenced for Embedding {
             patches = layer_norm(&patches, gamma, beta, self.epsilon.into());
         }
         let (kernel, bias) = (p.need("projection.kernel"), p.get("projection.bias"));
-        dense(&patches, kernel, bias, self.dim)
+        y.extend(dense(&patches, kernel, bias, self.dim));
+        y
+    }
+}
+
+impl Referenced for Norm {
+    fn reference(&self, p: &Named, x: &[f64], _: Option<&[u64]>) -> Vec<f64> {
+        layer_norm(x, p.need("gamma"), p.need("beta"), self.epsilon.into())
     }
 }
 
 impl Referenced for Sequence {
     fn reference(&self, p: &Named, x: &[f64], _: Option<&[u64]>) -> Vec<f64> {
         let class = p.get("class_token").cloned().unwrap_or_default();
-        let tokens = class.iter().chain(x);
-        tokens
-            .zip(p.need("position"))
-            .map(|(x, position)| x + position)
-            .collect()
+        let tokens = class.iter().chain(x).enumerate();
+        let position = |place: usize| match &self.positions {
+            Positions::Learned => p.need("position")[place],
+            Positions::Fixed(positions) => f64::from(positions[place]),
+            Positions::None => 0.0,
+        };
+        tokens.map(|(place, x)| x + position(place)).collect()
     }
 }
 
@@ -555,6 +807,7 @@ fn attention(tokens: usize, dim: usize, heads: usize, key_dim: usize) -> Attenti
             dropout: Rate::new(0.2),
             precision: Precision::F32,
         },
+        windows: None,
         dim,
         qkv_bias: true,
         temperature: Temperature::Learned {
@@ -562,6 +815,7 @@ fn attention(tokens: usize, dim: usize, heads: usize, key_dim: usize) -> Attenti
             divides: true,
         },
         epsilon: 1e-6,
+        adds_normal: false,
         residual: Residual::plain(),
     }
 }
@@ -588,6 +842,7 @@ fn embedding(height: usize, width: usize, patch: usize) -> Embedding {
         patch,
         stride: patch,
         padding: 0,
+        class_token: false,
         shifted: true,
         norm: true,
         bias: true,
@@ -669,6 +924,141 @@ fn attention_with_positions_and_layer_scale() {
 }
 
 #[test]
+fn attention_with_a_second_shortcut() {
+    let mut op = attention(6, 8, 2, 4);
+    op.adds_normal = true;
+    check!(op);
+    op.residual.depth = Rate::new(0.1);
+    check!(op);
+    op.residual = scaled(0.2);
+    check!(op);
+}
+
+fn talking(tokens: usize, queries: usize, keys: usize) -> TalkingResidual {
+    TalkingResidual {
+        attention: Talking {
+            tokens,
+            queries,
+            keys,
+            heads: 3,
+            key_dim: 4,
+            diagonal: Diagonal::Stays,
+            dropout: Rate::new(0.2),
+            precision: Precision::F32,
+        },
+        dim: 7,
+        temperature: Temperature::Learned {
+            each_head: true,
+            divides: false,
+        },
+        epsilon: 1e-5,
+        residual: Residual::plain(),
+    }
+}
+
+#[test]
+fn talking_heads() {
+    for diagonal in [Diagonal::Stays, Diagonal::Zero, Diagonal::Masked] {
+        let mut op = talking(6, 6, 6);
+        op.attention.diagonal = diagonal;
+        check!(op);
+        op.residual = scaled(0.2);
+        check!(op);
+        op.temperature = Temperature::Constant(0.4);
+        check!(op);
+    }
+}
+
+#[test]
+fn class_attention() {
+    let mut op = talking(6, 1, 5);
+    check!(op);
+    op.residual = scaled(0.2);
+    check!(op);
+    op.residual.depth = Rate::new(0.999);
+    check!(op);
+}
+
+#[test]
+fn operations_on_the_first_token_alone() {
+    let first = || First {
+        op: Box::new(mlp(1, 7, 11)),
+        tokens: 5,
+    };
+    check!(first());
+}
+
+#[test]
+fn soft_splits() {
+    for (height, width, shifted) in [(4, 4, false), (5, 7, true)] {
+        check!(Unfold {
+            height,
+            width,
+            channels: 2,
+            patch: 3,
+            stride: 2,
+            padding: 1,
+            shifted,
+        });
+    }
+}
+
+#[test]
+fn token_transformers() {
+    for mask_diagonal in [false, true] {
+        let mut op = TokenAttention {
+            attention: attention(6, 0, 1, 5).attention,
+            dim: 9,
+            temperature: Temperature::Constant(0.4),
+            epsilon: 1e-5,
+        };
+        op.attention.mask_diagonal = mask_diagonal;
+        check!(op);
+        op.temperature = Temperature::Learned {
+            each_head: true,
+            divides: false,
+        };
+        check!(op);
+    }
+}
+
+#[test]
+fn attention_in_windows() {
+    for (height, width, side, shift) in [(4, 6, 2, 0), (4, 4, 2, 1), (6, 3, 3, 1), (4, 8, 4, 2)] {
+        let mut op = attention(side * side, 6, 2, 3);
+        op.windows = Some(Windows {
+            height,
+            width,
+            side,
+            shift,
+        });
+        check!(op);
+        op.attention.position = Some(Position {
+            height: side,
+            width: side,
+            before: 0,
+        });
+        op.temperature = Temperature::Learned {
+            each_head: true,
+            divides: false,
+        };
+        op.residual = scaled(0.2);
+        check!(op);
+        op.attention.mask_diagonal = false;
+        check!(op);
+    }
+}
+
+#[test]
+fn norms() {
+    check!(Norm {
+        tokens: 6,
+        dim: 5,
+        epsilon: 1e-5,
+    });
+}
+
+#[test]
 fn no_rate_is_no_dropout() {
     let mut op = attention(6, 8, 2, 4);
     op.attention.dropout = Rate::new(0.0);
@@ -710,6 +1100,26 @@ fn embeddings_plain_and_shifted() {
 }
 
 #[test]
+fn merges_that_a_class_token_goes_past() {
+    let mut op = embedding(4, 6, 2);
+    op.class_token = true;
+    check!(op);
+    op.bias = false;
+    check!(op);
+    for (height, width) in [(4, 4), (2, 5), (1, 3)] {
+        for class_token in [true, false] {
+            check!(Downsample {
+                grid: Grid { height, width },
+                class_token,
+                channels: 5,
+                dim: 10,
+                precision: Precision::F32,
+            });
+        }
+    }
+}
+
+#[test]
 fn overlapping_embeddings_are_convolutions() {
     for (height, width, patch, stride, padding) in
         [(6, 8, 3, 2, 1), (5, 4, 3, 1, 1), (7, 6, 4, 3, 0)]
@@ -740,12 +1150,16 @@ fn mlps_that_mix_over_a_grid() {
 
 #[test]
 fn sequences_with_and_without_a_class_token() {
+    let fixed = Positions::Fixed(single(&numbers(7, 6 * 7, 1.0)).into());
     for class_token in [false, true] {
-        check!(Sequence {
-            tokens: 5,
-            dim: 7,
-            class_token,
-        });
+        for positions in [Positions::Learned, fixed.clone(), Positions::None] {
+            check!(Sequence {
+                tokens: 5,
+                dim: 7,
+                class_token,
+                positions: positions.clone(),
+            });
+        }
     }
 }
 
@@ -781,6 +1195,7 @@ fn a_whole_encoder_as_one_chain() {
             tokens: 6,
             dim: 9,
             class_token: true,
+            positions: Positions::Learned,
         },
         first,
         mlp(7, 9, 13),

@@ -21,7 +21,11 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
+use super::cait_config::CaitConfig;
 use super::hybrid_config::HybridConfig;
+use super::pit_config::PitConfig;
+use super::swin_config::SwinConfig;
+use super::t2t_config::T2tConfig;
 use super::vit_config::VitConfig;
 use crate::error::{Error, Result};
 use crate::strict;
@@ -33,6 +37,15 @@ pub trait FamilyConfig: Default + Serialize + DeserializeOwned {
 
     /// Pixels a side of the images that go in.
     fn image_size(&self) -> usize;
+
+    /// The same for images of another size.
+    fn sized(&self, image_size: usize) -> Self;
+
+    /// The sizes that a recipe for images of so many pixels a side takes the family with, where it says
+    /// nothing of them: those of the paper's code for 32 pixels or 64, of families that it has.
+    fn preset(_image_size: usize) -> Self {
+        Self::default()
+    }
 
     /// How the image is cut into the first tokens.
     fn cut(&self) -> Cut;
@@ -100,6 +113,13 @@ macro_rules! families {
                 }
             }
 
+            /// The family with its sizes for images of so many pixels a side: [`FamilyConfig::preset`].
+            pub fn preset(family: Family, image_size: usize) -> Self {
+                match family {
+                    $(Family::$variant => <$config>::preset(image_size).into(),)+
+                }
+            }
+
             fn example(family: Family) -> Self {
                 match family {
                     $(Family::$variant => <$config>::example().into(),)+
@@ -125,6 +145,14 @@ macro_rules! families {
                 match &self.arch {
                     $(Architecture::$variant(own) => own.image_size(),)+
                 }
+            }
+
+            /// The same model for images of another size.
+            pub fn sized(&self, image_size: usize) -> Self {
+                let arch = match &self.arch {
+                    $(Architecture::$variant(own) => own.sized(image_size).into(),)+
+                };
+                Self { arch, ..*self }
             }
 
             /// How the image is cut into the first tokens.
@@ -163,6 +191,14 @@ macro_rules! families {
 families! {
     /// The Vision Transformer (Dosovitskiy et al., arXiv 2010.11929).
     "vit" => Vit(VitConfig),
+    /// The Tokens-to-Token Vision Transformer (Yuan et al., arXiv 2101.11986).
+    "t2t" => T2t(T2tConfig),
+    /// The class-attention Vision Transformer (Touvron et al., arXiv 2103.17239).
+    "cait" => Cait(CaitConfig),
+    /// The Pooling-based Vision Transformer (Heo et al., arXiv 2103.16302).
+    "pit" => Pit(PitConfig),
+    /// The Swin Transformer (Liu et al., arXiv 2103.14030).
+    "swin" => Swin(SwinConfig),
     /// A hybrid of convolutions and attention.
     "hybrid" => Hybrid(HybridConfig),
 }
@@ -279,23 +315,13 @@ impl ModelConfig {
         }
     }
 
-    /// The same model for images of another size.
-    pub fn sized(&self, image_size: usize) -> Self {
-        let mut model = self.clone();
-        match &mut model.arch {
-            Architecture::Vit(own) => own.image_size = image_size,
-            Architecture::Hybrid(own) => own.image_size = image_size,
-        }
-        model
-    }
-
-    /// The model with this name: the same sizes with other switches, or another family with its
-    /// default sizes.
+    /// The model with this name: the same sizes with other switches, or another family with its sizes for
+    /// such images ([`FamilyConfig::preset`]).
     pub fn named(&self, name: ModelName) -> Self {
         let arch = if name.family == self.arch.family() {
             self.arch.clone()
         } else {
-            Architecture::default_of(name.family)
+            Architecture::preset(name.family, self.image_size())
         };
         let ModelName { spt, lsa, .. } = name;
         Self { spt, lsa, arch }
@@ -445,6 +471,22 @@ mod tests {
             "spt-vit",
             "lsa-vit",
             "sl-vit",
+            "t2t",
+            "spt-t2t",
+            "lsa-t2t",
+            "sl-t2t",
+            "cait",
+            "spt-cait",
+            "lsa-cait",
+            "sl-cait",
+            "pit",
+            "spt-pit",
+            "lsa-pit",
+            "sl-pit",
+            "swin",
+            "spt-swin",
+            "lsa-swin",
+            "sl-swin",
             "hybrid",
             "spt-hybrid",
             "lsa-hybrid",

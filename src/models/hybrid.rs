@@ -83,6 +83,7 @@ impl Hybrid {
             patch: config.stem_patch,
             stride: config.stem_stride,
             padding: config.stem_padding(),
+            class_token: None,
             shifted: switches.spt,
             norm: false,
             bias: true,
@@ -145,6 +146,7 @@ impl Stage {
             patch: 2,
             stride: 2,
             padding: 0,
+            class_token: None,
             shifted: switches.spt,
             norm: true,
             bias: true,
@@ -182,8 +184,8 @@ impl Block {
 }
 
 fn embedding(config: &EmbeddingConfig, init: &Initialiser) -> Embedding {
-    let kernel = SCHEME.kernel(config.patch_width(), config.dim);
-    Embedding::new(config, kernel, init)
+    let projection = SCHEME.dense(config.patch_width(), config.dim);
+    Embedding::new(config, projection, init)
 }
 
 fn attention(config: &HybridConfig, lsa: bool, stage: Sizes) -> AttentionConfig {
@@ -196,6 +198,7 @@ fn attention(config: &HybridConfig, lsa: bool, stage: Sizes) -> AttentionConfig 
     AttentionConfig {
         dim,
         tokens: side * side,
+        windows: None,
         heads: (dim / config.head_dim).max(1),
         key_dim: config.head_dim,
         qkv_bias: false,
@@ -207,11 +210,13 @@ fn attention(config: &HybridConfig, lsa: bool, stage: Sizes) -> AttentionConfig 
         mask_diagonal: lsa,
         position: config.relative_position.then_some(position),
         dropout: config.dropout,
+        adds_normal: false,
         residual: residual(config),
         epsilon: config.layer_norm_epsilon,
         // Queries, keys and values are three kernels side by side.
-        qkv_init: SCHEME.kernel(dim, dim),
-        output_init: SCHEME.kernel(dim, dim),
+        qkv_init: SCHEME.dense(dim, dim),
+        output_init: SCHEME.dense(dim, dim),
+        position_init: None,
     }
 }
 
@@ -219,6 +224,7 @@ fn mlp(config: &HybridConfig, stage: Sizes) -> MlpConfig {
     MlpConfig {
         dim: stage.dim,
         tokens: stage.side * stage.side,
+        of_class: false,
         hidden: stage.hidden,
         mixing: Some(Grid {
             height: stage.side,
@@ -228,7 +234,8 @@ fn mlp(config: &HybridConfig, stage: Sizes) -> MlpConfig {
         dropout: config.dropout,
         residual: residual(config),
         epsilon: config.layer_norm_epsilon,
-        init: SCHEME.kernel(stage.dim, stage.hidden),
+        hidden_init: SCHEME.dense(stage.dim, stage.hidden),
+        output_init: SCHEME.dense(stage.hidden, stage.dim),
     }
 }
 

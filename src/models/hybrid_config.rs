@@ -256,6 +256,13 @@ impl FamilyConfig for HybridConfig {
         self.image_size
     }
 
+    fn sized(&self, image_size: usize) -> Self {
+        Self {
+            image_size,
+            ..self.clone()
+        }
+    }
+
     fn cut(&self) -> Cut {
         Cut {
             patch: self.stem_patch,

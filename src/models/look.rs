@@ -86,21 +86,24 @@ impl Look {
     /// arXiv 2005.00928, section 3): each layer is ½ the mean of its heads and ½ the shortcut around it, and the
     /// layers are multiplied. For each cell of the grid, how much of it there is in what the classifier sees:
     /// the class token; the tokens by their shares; or the mean of all. None where there is no attention, or
-    /// the grid becomes another on the way.
+    /// the grid becomes another on the way. (A class token may come in on the way, as CaiT's does.)
     pub fn rollout(&self) -> Option<Vec<f32>> {
-        let first = self.layers.first()?;
-        let same = |map: &AttentionMap| (map.grid, map.before) == (first.grid, first.before);
-        if !self.layers.iter().all(same) {
+        let (first, last) = (self.layers.first()?, self.layers.last()?);
+        if self.layers.iter().any(|map| map.grid != first.grid) {
             return None;
         }
-        let tokens = first.tokens();
-        let mut looks = match (&self.shares, first.before) {
+        let tokens = last.tokens();
+        let mut looks = match (&self.shares, last.before) {
             (Some(shares), _) => shares.clone(),
             (None, 0) => vec![1.0 / tokens as f32; tokens],
             (None, _) => (0..tokens).map(|token| f32::from(token == 0)).collect(),
         };
         // A row vector through the layers from the last to the first.
         for map in self.layers.iter().rev() {
+            // What came in after this layer is of no cell.
+            let tokens = map.tokens();
+            let later = looks.len() - tokens;
+            looks.drain(..later);
             let mut before: Vec<f32> = looks.iter().map(|look| 0.5 * look).collect();
             for head in 0..map.heads {
                 for (query, look) in looks.iter().enumerate() {
@@ -117,6 +120,20 @@ impl Look {
     }
 }
 
+/// A class token's probabilities of the other tokens, `[head, token]`, as those of all tokens of all: the others
+/// keep to themselves.
+fn of_class(values: &[f32], tokens: usize) -> Vec<f32> {
+    let mut all = vec![];
+    for values in values.chunks_exact(tokens) {
+        all.push(0.0);
+        all.extend(values);
+        for token in 1..=tokens {
+            all.extend((0..=tokens).map(|other| f32::from(other == token)));
+        }
+    }
+    all
+}
+
 /// Looks at one image as the model takes it, normalised: `[row, column, channel]`.
 pub fn look(model: &Model, image: &[f32], shape: [usize; 3], device: &Device) -> Look {
     let [height, width, channels] = shape;
@@ -128,15 +145,23 @@ pub fn look(model: &Model, image: &[f32], shape: [usize; 3], device: &Device) ->
         let values = trace.remove(&format!("{path}.probabilities"));
         let values = values.expect("a traced attention keeps its probabilities");
         let [_, rows, tokens] = values.dims();
+        let values = Array::of(values).values;
+        let (tokens, values) = match attention.of_class {
+            true => (1 + tokens, of_class(&values, tokens)),
+            false => (tokens, values),
+        };
         // All tokens of the grid, or one in front of them.
         let side = tokens.isqrt();
         AttentionMap {
             path: path.to_owned(),
-            heads: rows / tokens,
+            heads: match attention.of_class {
+                true => rows,
+                false => rows / tokens,
+            },
             grid: [side, side],
             before: tokens - side * side,
-            sharpness: attention.sharpness(),
-            values: Array::of(values).values,
+            sharpness: attention.sharpness,
+            values,
         }
     });
     Look {

@@ -4,13 +4,21 @@
 //! **A new family** is a file here with its layers from [`crate::nn`], a struct of its sizes, a
 //! variant of [`Model`], and a line in [`config`]'s registry; its names (`sl-…`) follow.
 
+pub mod cait;
+pub mod cait_config;
 pub mod config;
 pub mod file;
 pub mod foreign;
 pub mod hybrid;
 pub mod hybrid_config;
 pub mod look;
+pub mod pit;
+pub mod pit_config;
 pub mod size;
+pub mod swin;
+pub mod swin_config;
+pub mod t2t;
+pub mod t2t_config;
 pub mod vit;
 pub mod vit_config;
 
@@ -19,16 +27,23 @@ use burn::tensor::{Device, Tensor};
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::Chain;
 
+pub use cait::Cait;
+pub use cait_config::{CaitConfig, SelfScores};
 pub use config::{Architecture, Family, FamilyConfig, ModelConfig, ModelName};
 pub use hybrid::Hybrid;
 pub use hybrid_config::{HybridConfig, HybridPool};
+pub use pit::Pit;
+pub use pit_config::PitConfig;
 pub use size::ModelSize;
+pub use swin::Swin;
+pub use swin_config::SwinConfig;
+pub use t2t::T2t;
+pub use t2t_config::T2tConfig;
 pub use vit::Vit;
 pub use vit_config::{InitialWeights, Pool, Temperature, VitConfig};
 
-use crate::nn::attention::AttentionResidual;
 use crate::nn::head::Head;
-use crate::nn::{Context, Layer, fused};
+use crate::nn::{Attending, Context, Layer, fused};
 use crate::params::init::Initialiser;
 
 /// A model of any family.
@@ -36,6 +51,14 @@ use crate::params::init::Initialiser;
 pub enum Model {
     /// A Vision Transformer.
     Vit(Vit),
+    /// A Tokens-to-Token Vision Transformer.
+    T2t(T2t),
+    /// A class-attention Vision Transformer.
+    Cait(Cait),
+    /// A Pooling-based Vision Transformer.
+    Pit(Pit),
+    /// A Swin Transformer.
+    Swin(Swin),
     /// A hybrid of convolutions and attention.
     Hybrid(Hybrid),
 }
@@ -75,6 +98,10 @@ impl Model {
     fn build(config: &ModelConfig, channels: usize, classes: usize, init: &Initialiser) -> Self {
         match &config.arch {
             Architecture::Vit(own) => Self::Vit(Vit::new(own, config, channels, classes, init)),
+            Architecture::T2t(own) => Self::T2t(T2t::new(own, config, channels, classes, init)),
+            Architecture::Cait(own) => Self::Cait(Cait::new(own, config, channels, classes, init)),
+            Architecture::Pit(own) => Self::Pit(Pit::new(own, config, channels, classes, init)),
+            Architecture::Swin(own) => Self::Swin(Swin::new(own, config, channels, classes, init)),
             Architecture::Hybrid(own) => {
                 Self::Hybrid(Hybrid::new(own, config, channels, classes, init))
             }
@@ -116,12 +143,16 @@ impl Model {
     fn parts(&self) -> (Vec<Vec<&dyn Layer>>, &Head) {
         match self {
             Self::Vit(model) => (model.chains(), &model.head),
+            Self::T2t(model) => (model.chains(), &model.head),
+            Self::Cait(model) => (model.chains(), &model.head),
+            Self::Pit(model) => (model.chains(), &model.head),
+            Self::Swin(model) => (model.chains(), &model.head),
             Self::Hybrid(model) => (model.chains(), &model.head),
         }
     }
 
     /// The attentions in order, each with its path.
-    pub fn attentions(&self) -> Vec<(&str, &AttentionResidual)> {
+    pub fn attentions(&self) -> Vec<(&str, Attending)> {
         let (chains, _) = self.parts();
         let layers = chains.into_iter().flatten();
         layers
@@ -273,6 +304,74 @@ mod tests {
         }
         let keras = ModelConfig::default();
         assert_eq!(model(&keras, 100, 0).parameters(), 21_787_748);
+    }
+
+    #[test]
+    fn the_zoo_has_the_parameters_and_macs_of_the_papers_code() {
+        // Plain and SL-, of 32 pixels with 10 and 100 classes and of 64 with 200: parameters, and millions of
+        // multiplications of the last two.
+        type Counts = ([u64; 3], [f64; 2]);
+        // A normalisation that T2T's code has and never reads.
+        let unread = 2 * 9 * 64;
+        let zoo: [(Family, [Counts; 2]); 4] = [
+            (
+                Family::T2t,
+                [
+                    (
+                        [6_486_080, 6_509_210, 6_659_262].map(|all| all - unread),
+                        [457.23, 636.35],
+                    ),
+                    (
+                        [6_507_081, 6_530_211, 6_680_264].map(|all| all - unread),
+                        [462.54, 657.58],
+                    ),
+                ],
+            ),
+            (
+                Family::Cait,
+                [
+                    ([9_020_618, 9_037_988, 9_084_936], [595.71, 597.50]),
+                    ([9_058_066, 9_075_436, 9_234_416], [598.07, 606.94]),
+                ],
+            ),
+            (
+                Family::Pit,
+                [
+                    ([6_972_586, 7_007_236, 7_049_192], [274.42, 275.35]),
+                    ([8_642_014, 8_676_664, 8_732_804], [317.90, 322.37]),
+                ],
+            ),
+            (
+                Family::Swin,
+                [
+                    ([7_073_188, 7_107_838, 7_149_794], [240.98, 241.90]),
+                    ([8_562_166, 8_596_816, 8_652_956], [279.91, 284.37]),
+                ],
+            ),
+        ];
+        for (family, counts) in zoo {
+            for (idea, (parameters, millions)) in [false, true].into_iter().zip(counts) {
+                let sizes = [(32, 10), (32, 100), (64, 200)];
+                for (number, (size, classes)) in sizes.into_iter().enumerate() {
+                    let config = ModelConfig {
+                        spt: idea,
+                        lsa: idea,
+                        arch: Architecture::preset(family, size),
+                    };
+                    let size = config.size(3, classes);
+                    let what = format!("{} {number}", config.name());
+                    assert_eq!(size.parameters, parameters[number], "{what}");
+                    if number > 0 {
+                        let found = size.macs as f64 / 1e6;
+                        let expected = millions[number - 1];
+                        assert!(
+                            (found - expected).abs() < 0.006,
+                            "{what}: {found} {expected}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::nn::head::Head;
 use crate::nn::mlp::{MlpConfig, MlpResidual};
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
-use crate::nn::sequence::Sequence;
+use crate::nn::sequence::{Places, Sequence};
 use crate::params::init::{Distribution, Initialiser, Scheme};
 
 /// A Vision Transformer for classification.
@@ -67,7 +67,7 @@ impl Vit {
             InitialWeights::Paper => (Scheme::XavierNormal, Distribution::Normal(1.0)),
         };
         let embedding = embedding(config, switches.spt, channels);
-        let kernel = scheme.kernel(embedding.patch_width(), config.dim);
+        let projection = scheme.dense(embedding.patch_width(), config.dim);
         let attention = attention(config, switches.lsa, scheme);
         let mlp = mlp(config, scheme);
         let block = |number: usize| {
@@ -79,19 +79,19 @@ impl Vit {
         };
         let (dim, sequence) = (config.dim, config.sequence());
         let (pool, class_token) = match config.pool {
-            PoolName::Flatten => (Pool::Flatten, false),
-            PoolName::Class => (Pool::Class, true),
-            PoolName::Mean => (Pool::Mean, false),
-            PoolName::Sequence => (Pool::Sequence, false),
+            PoolName::Flatten => (Pool::Flatten, None),
+            PoolName::Class => (Pool::Class, Some(places)),
+            PoolName::Mean => (Pool::Mean, None),
+            PoolName::Sequence => (Pool::Sequence, None),
         };
         let epsilon = config.layer_norm_epsilon;
         Self {
-            embedding: Embedding::new(&embedding, kernel, &init.at("embedding")),
+            embedding: Embedding::new(&embedding, projection, &init.at("embedding")),
             sequence: Sequence::new(
                 config.tokens(),
                 dim,
                 class_token,
-                places,
+                Places::Learned(places),
                 &init.at("sequence"),
             ),
             blocks: (0..config.depth).map(block).collect(),
@@ -127,6 +127,7 @@ fn embedding(config: &VitConfig, spt: bool, channels: usize) -> EmbeddingConfig 
         patch: config.patch_size,
         stride: config.patch_size,
         padding: 0,
+        class_token: None,
         shifted: spt,
         norm: spt,
         bias: true,
@@ -155,11 +156,12 @@ fn attention(config: &VitConfig, lsa: bool, scheme: Scheme) -> AttentionConfig {
         // queries, keys and values, and (heads, key_dim, dim).
         Scheme::GlorotUniform => ((dim * heads, dim * key_dim), (heads * key_dim, heads * dim)),
         // The paper's code takes the whole matrix, the three as one.
-        Scheme::XavierNormal => ((dim, 3 * inner), (inner, dim)),
+        Scheme::XavierNormal | Scheme::FanIn | Scheme::Small => ((dim, 3 * inner), (inner, dim)),
     };
     AttentionConfig {
         dim,
         tokens: config.sequence(),
+        windows: None,
         heads,
         key_dim,
         qkv_bias: config.qkv_bias,
@@ -171,10 +173,12 @@ fn attention(config: &VitConfig, lsa: bool, scheme: Scheme) -> AttentionConfig {
         mask_diagonal: lsa,
         position: config.relative_position.then_some(position),
         dropout: config.dropout,
+        adds_normal: false,
         residual: residual(config),
         epsilon: config.layer_norm_epsilon,
-        qkv_init: scheme.kernel(qkv.0, qkv.1),
-        output_init: scheme.kernel(output.0, output.1),
+        qkv_init: scheme.dense(qkv.0, qkv.1),
+        output_init: scheme.dense(output.0, output.1),
+        position_init: None,
     }
 }
 
@@ -182,13 +186,15 @@ fn mlp(config: &VitConfig, scheme: Scheme) -> MlpConfig {
     MlpConfig {
         dim: config.dim,
         tokens: config.sequence(),
+        of_class: false,
         hidden: config.mlp_width,
         mixing: None,
         second_gelu: config.mlp_second_gelu,
         dropout: config.dropout,
         residual: residual(config),
         epsilon: config.layer_norm_epsilon,
-        init: scheme.kernel(config.dim, config.mlp_width),
+        hidden_init: scheme.dense(config.dim, config.mlp_width),
+        output_init: scheme.dense(config.mlp_width, config.dim),
     }
 }
 

@@ -293,6 +293,13 @@ impl FamilyConfig for VitConfig {
         self.image_size
     }
 
+    fn sized(&self, image_size: usize) -> Self {
+        Self {
+            image_size,
+            ..self.clone()
+        }
+    }
+
     fn cut(&self) -> Cut {
         Cut {
             patch: self.patch_size,

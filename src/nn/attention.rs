@@ -12,23 +12,27 @@
 //! `position` is a bias learned for each head and relative position in the grid of tokens (Liu and
 //! others, *Swin Transformer*, arXiv 2103.14030, equation 4); towards and from a class token there
 //! is none.
+//!
+//! In *windows* tokens attend to those of their own window alone, and `position` is that within a window
+//! (the same, sections 3.2 and 3.3): [`smallvit_kernels::windows`].
 
 use burn::module::{Module, Param};
-use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
-use smallvit_kernels::attention::{Attention, Position};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use smallvit_kernels::attention::{APART, Attention, Position};
 use smallvit_kernels::dropout::Rate;
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::ImageOp;
 use smallvit_kernels::ops::attention as kernel;
+use smallvit_kernels::windows::Windows;
 
 use super::basic::{Dense, LayerNorm};
 use super::residual::{self, ResidualConfig};
-use super::{Context, Layer, NamedValue, value};
+use super::{Attending, Context, Layer, NamedValue, value};
 use crate::params::Array;
-use crate::params::init::{Distribution, Initialiser};
+use crate::params::init::{DenseInit, Distribution, Initialiser};
 
 /// What a masked score becomes: so low that its probability is exactly 0, yet finite.
-const MASKED: f32 = -1e9;
+pub(super) const MASKED: f32 = -1e9;
 
 /// Which learned temperature an attention has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +50,10 @@ pub enum Temperature {
 pub struct AttentionConfig {
     /// Width of a token.
     pub dim: usize,
-    /// Tokens of an image.
+    /// Tokens that attend to each other: an image's, or a window's.
     pub tokens: usize,
+    /// The windows; none where all tokens attend to each other.
+    pub windows: Option<Windows>,
     /// Heads.
     pub heads: usize,
     /// Width of a head's queries, keys and values.
@@ -62,14 +68,18 @@ pub struct AttentionConfig {
     pub position: Option<Position>,
     /// Dropout of the attention probabilities.
     pub dropout: f64,
+    /// Whether the branch is LN(x) + attention(LN(x)), as in the T2T of arXiv 2112.13492's code.
+    pub adds_normal: bool,
     /// How the branch is added.
     pub residual: ResidualConfig,
     /// ε of the layer normalisation.
     pub epsilon: f64,
-    /// Where the kernel of queries, keys and values comes from.
-    pub qkv_init: Distribution,
-    /// Where the output's kernel comes from.
-    pub output_init: Distribution,
+    /// How queries, keys and values begin.
+    pub qkv_init: DenseInit,
+    /// How the output begins.
+    pub output_init: DenseInit,
+    /// Where the biases by relative position come from; none is 0.
+    pub position_init: Option<Distribution>,
 }
 
 /// x + attention(LN(x)) on `[image, token, dim]`.
@@ -94,13 +104,20 @@ pub struct AttentionResidual {
 }
 
 impl AttentionResidual {
-    /// An attention with fresh weights; biases and relative positions are 0.
+    /// An attention with fresh weights.
     pub fn new(config: &AttentionConfig, init: &Initialiser) -> Self {
         let (dim, heads) = (config.dim, config.heads);
         let inner = heads * config.key_dim;
         let root = (config.key_dim as f32).sqrt();
         let temperature = |value, count| init.constant(value, [count]);
         let (qkv, output) = (config.qkv_init, config.output_init);
+        let relative_position = |position: Position| {
+            let shape = [heads, position.offsets()];
+            match config.position_init {
+                Some(distribution) => init.draw("relative_position", distribution, shape),
+                None => init.constant(0.0, shape),
+            }
+        };
         Self {
             norm: LayerNorm::new(dim, config.epsilon, &init.at("norm")),
             qkv: Dense::new(dim, 3 * inner, config.qkv_bias, qkv, &init.at("qkv")),
@@ -109,9 +126,7 @@ impl AttentionResidual {
                 Temperature::Layer => Some(temperature(root, 1)),
                 Temperature::Head => Some(temperature(1.0 / root, heads)),
             },
-            relative_position: config
-                .position
-                .map(|p| init.constant(0.0, [heads, p.offsets()])),
+            relative_position: config.position.map(relative_position),
             output: Dense::new(inner, dim, true, output, &init.at("output")),
             layer_scale: config.residual.layer_scale(dim, init),
             config: config.clone(),
@@ -119,14 +134,9 @@ impl AttentionResidual {
         }
     }
 
-    /// Heads.
-    pub fn heads(&self) -> usize {
-        self.config.heads
-    }
-
     /// What each head's scores are multiplied by, in units of the plain 1 / √key_dim; none where no temperature
     /// is learned.
-    pub fn sharpness(&self) -> Option<Vec<f64>> {
+    fn sharpness(&self) -> Option<Vec<f64>> {
         let learned = Array::of(self.temperature.as_ref()?.val()).values;
         let root = (self.config.key_dim as f64).sqrt();
         let of_head = |head: usize| match self.config.temperature {
@@ -136,7 +146,84 @@ impl AttentionResidual {
         Some((0..self.config.heads).map(of_head).collect())
     }
 
-    /// Scores `[image, head, token, token]` of queries and keys, each `[image, head, token, key]`.
+    /// How many windows an image has.
+    fn windows(&self) -> usize {
+        self.config.windows.map_or(1, |windows| windows.count())
+    }
+
+    /// The image's number of each token, window by window.
+    fn order(windows: Windows) -> Vec<usize> {
+        let members = (0..windows.count()).map(|window| windows.members(window));
+        members.flatten().collect()
+    }
+
+    /// Tokens row by row → window by window, or back.
+    fn ordered(&self, x: Tensor<3>, back: bool) -> Tensor<3> {
+        let Some(windows) = self.config.windows else {
+            return x;
+        };
+        let order = Self::order(windows);
+        let mut places = vec![0; order.len()];
+        for (place, token) in order.into_iter().enumerate() {
+            match back {
+                true => places[token] = place as i64,
+                false => places[place] = token as i64,
+            }
+        }
+        let places = TensorData::new(places, [windows.height * windows.width]);
+        let places = Tensor::<1, Int>::from_data(places, &x.device());
+        x.select(1, places)
+    }
+
+    /// What is added to the scores of tokens that lie in different regions of a window:
+    /// `[1, (window, head), token, token]`, 0 between all others.
+    fn apart(&self, windows: Windows, device: &Device) -> Tensor<4> {
+        let AttentionConfig { tokens, heads, .. } = self.config;
+        let mut added = vec![0.0f32; windows.count() * heads * tokens * tokens];
+        let of_windows = added.chunks_exact_mut(heads * tokens * tokens);
+        for (window, of_heads) in of_windows.enumerate() {
+            let Some(regions) = windows.regions(window) else {
+                continue;
+            };
+            for (place, added) in of_heads.iter_mut().enumerate() {
+                let (query, key) = (place / tokens % tokens, place % tokens);
+                if regions[query] != regions[key] {
+                    *added = APART;
+                }
+            }
+        }
+        let shape = [1, windows.count() * heads, tokens, tokens];
+        Tensor::from_data(TensorData::new(added, shape), device)
+    }
+
+    /// Probabilities `[image, (window, head), token, token]` → `[image, (head, token), token]` of all of an
+    /// image's tokens: 0 from one window to another.
+    fn whole(&self, probabilities: &Tensor<4>) -> Tensor<3> {
+        let AttentionConfig { tokens, heads, .. } = self.config;
+        let images = probabilities.dims()[0];
+        let Some(windows) = self.config.windows else {
+            let shape = [images, heads * tokens, tokens];
+            return probabilities.clone().reshape(shape);
+        };
+        let (order, all) = (Self::order(windows), windows.height * windows.width);
+        let mut whole = vec![0.0f32; images * heads * all * all];
+        let values = Array::of(probabilities.clone()).values;
+        for (row, values) in values.chunks_exact(tokens).enumerate() {
+            let (query, head) = (row % tokens, row / tokens % heads);
+            let window = row / tokens / heads % windows.count();
+            let image = row / tokens / heads / windows.count();
+            let members = &order[window * tokens..][..tokens];
+            let to = &mut whole[((image * heads + head) * all + members[query]) * all..][..all];
+            for (key, value) in members.iter().zip(values) {
+                to[*key] = *value;
+            }
+        }
+        let data = TensorData::new(whole, [images, heads * all, all]);
+        Tensor::from_data(data, &probabilities.device())
+    }
+
+    /// Scores `[image · window, head, token, token]` of queries and keys, each `[image · window, head, token,
+    /// key]`.
     fn scores(&self, query: Tensor<4>, key: Tensor<4>) -> Tensor<4> {
         let product = |query: Tensor<4>| query.matmul(key.swap_dims(2, 3));
         let heads = self.config.heads;
@@ -187,8 +274,12 @@ impl Layer for AttentionResidual {
         &self.path
     }
 
-    fn attention(&self) -> Option<&AttentionResidual> {
-        Some(self)
+    fn attention(&self) -> Option<Attending> {
+        Some(Attending {
+            heads: self.config.heads,
+            sharpness: self.sharpness(),
+            of_class: false,
+        })
     }
 
     fn operation(&self, precision: Precision) -> Box<dyn ImageOp> {
@@ -208,6 +299,7 @@ impl Layer for AttentionResidual {
                 dropout: Rate::new(self.config.dropout),
                 precision,
             },
+            windows: self.config.windows,
             dim: self.config.dim,
             qkv_bias: self.config.qkv_bias,
             temperature: match self.config.temperature {
@@ -224,6 +316,7 @@ impl Layer for AttentionResidual {
                 },
             },
             epsilon: self.config.epsilon as f32,
+            adds_normal: self.config.adds_normal,
             residual: self.config.residual.operation(),
         })
     }
@@ -248,18 +341,29 @@ impl Layer for AttentionResidual {
     }
 
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3> {
-        let [images, tokens, _] = x.dims();
-        let (heads, key_dim) = (self.config.heads, self.config.key_dim);
-        // [image, token, (q, k, v) · head · key] → three of [image, head, token, key]
-        let qkv = self.qkv.forward(self.norm.forward(x.clone()));
+        let images = x.dims()[0];
+        let AttentionConfig {
+            tokens,
+            heads,
+            key_dim,
+            ..
+        } = self.config;
+        let (windows, inner) = (self.windows(), heads * key_dim);
+        // [image, token, (q, k, v) · head · key] → three of [image · window, head, token, key]
+        let normal = self.norm.forward(x.clone());
+        let qkv = self.ordered(self.qkv.forward(normal.clone()), false);
         let [query, key, value] = [0, 1, 2].map(|which| {
-            let inner = heads * key_dim;
             qkv.clone()
                 .narrow(2, which * inner, inner)
-                .reshape([images, tokens, heads, key_dim])
+                .reshape([images * windows, tokens, heads, key_dim])
                 .swap_dims(1, 2)
         });
-        let mut scores = self.scores(query, key);
+        let all = [images, windows * heads, tokens, tokens];
+        let mut scores = self.scores(query, key).reshape(all);
+        if let Some(windows) = self.config.windows.filter(|windows| windows.shift > 0) {
+            let apart = self.apart(windows, &scores.device());
+            scores = scores + apart;
+        }
         if self.config.mask_diagonal {
             // `diag_mask` is false on the diagonal.
             let diagonal = Tensor::<2, Bool>::diag_mask([tokens, tokens], 0, &scores.device())
@@ -270,17 +374,18 @@ impl Layer for AttentionResidual {
         }
         let probabilities = activation::softmax(scores, 3);
         if context.is_traced() {
-            let rows = probabilities
-                .clone()
-                .reshape([images, heads * tokens, tokens]);
-            context.keep(|| format!("{}.probabilities", self.path), &rows);
+            let whole = self.whole(&probabilities);
+            context.keep(|| format!("{}.probabilities", self.path), &whole);
         }
         let site = format!("{}.dropout", self.path);
         let probabilities = context.dropout(probabilities, self.config.dropout, &site);
+        let probabilities = probabilities.reshape([images * windows, heads, tokens, tokens]);
         let gathered = probabilities.matmul(value).swap_dims(1, 2);
-        let branch = self
-            .output
-            .forward(gathered.reshape([images, tokens, heads * key_dim]));
+        let gathered = self.ordered(gathered.reshape([images, windows * tokens, inner]), true);
+        let branch = match self.config.adds_normal {
+            true => self.output.forward(gathered) + normal,
+            false => self.output.forward(gathered),
+        };
         context.keep(|| format!("{}.branch", self.path), &branch);
         let (gamma, rate) = (&self.layer_scale, self.config.residual.stochastic_depth);
         residual::add(x, branch, gamma, rate, &self.path, context)

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation};
 
 use super::fused;
-use crate::params::init::{Distribution, Initialiser};
+use crate::params::init::{DenseInit, Initialiser};
 
 /// `x · kernel + bias` over the last axis.
 #[derive(Module, Debug)]
@@ -19,17 +19,21 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// The kernel from `distribution`, the bias 0.
+    /// Kernel and, where there is to be one, bias as `own` says.
     pub fn new(
         input: usize,
         output: usize,
         bias: bool,
-        distribution: Distribution,
+        own: DenseInit,
         init: &Initialiser,
     ) -> Self {
+        let first_bias = || match own.bias {
+            Some(distribution) => init.draw("bias", distribution, [output]),
+            None => init.constant(0.0, [output]),
+        };
         Self {
-            kernel: init.draw("kernel", distribution, [input, output]),
-            bias: bias.then(|| init.constant(0.0, [output])),
+            kernel: init.draw("kernel", own.kernel, [input, output]),
+            bias: bias.then(first_bias),
         }
     }
 

@@ -5,6 +5,8 @@
 //! layer-normalised and projected. A token so sees its patch and half of each neighbour. The grid
 //! is an image's pixels, or, where a pyramid merges them, its tokens.
 //!
+//! A class token in front of a grid of tokens goes past their merge by a dense layer of its own.
+//!
 //! Patches may overlap, with zeros around the grid: without the normalisation that is a convolution.
 
 use std::ops::Range;
@@ -17,8 +19,9 @@ use smallvit_kernels::ops::ImageOp;
 use smallvit_kernels::ops::embedding as kernel;
 
 use super::basic::{Dense, LayerNorm};
+use super::downsample::{class_apart, class_parameters, with_class};
 use super::{Context, Layer, NamedValue, value};
-use crate::params::init::{Distribution, Initialiser};
+use crate::params::init::{DenseInit, Initialiser};
 
 /// The names of the shifts in the order of their channels; the image itself comes before them.
 pub const SHIFT_NAMES: [&str; 4] = ["left-up", "left-down", "right-up", "right-down"];
@@ -38,6 +41,8 @@ pub struct EmbeddingConfig {
     pub stride: usize,
     /// Cells of zeros on every side of the grid.
     pub padding: usize,
+    /// How a class token's dense layer begins, where a class token comes before the grid.
+    pub class_token: Option<DenseInit>,
     /// Whether the four diagonal shifts are joined.
     pub shifted: bool,
     /// Whether patches are layer-normalised.
@@ -69,6 +74,8 @@ pub struct Embedding {
     pub norm: Option<LayerNorm>,
     /// `[patch · patch · channels (· 5), dim]`.
     pub projection: Dense,
+    /// The class token's, `[channel, dim]`.
+    pub class: Option<Dense>,
     #[module(skip)]
     config: EmbeddingConfig,
     #[module(skip)]
@@ -76,14 +83,16 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// An embedding with fresh weights, its kernel from `distribution`.
-    pub fn new(config: &EmbeddingConfig, distribution: Distribution, init: &Initialiser) -> Self {
+    /// An embedding with fresh weights, its projection as `own` says.
+    pub fn new(config: &EmbeddingConfig, own: DenseInit, init: &Initialiser) -> Self {
         let (width, dim) = (config.patch_width(), config.dim);
         let norm = || LayerNorm::new(width, config.epsilon, &init.at("norm"));
         let init_projection = init.at("projection");
+        let class = |own| Dense::new(config.channels, dim, true, own, &init.at("class"));
         Self {
             norm: config.norm.then(norm),
-            projection: Dense::new(width, dim, config.bias, distribution, &init_projection),
+            projection: Dense::new(width, dim, config.bias, own, &init_projection),
+            class: config.class_token.map(class),
             config: config.clone(),
             path: init.path().to_owned(),
         }
@@ -104,6 +113,7 @@ impl Layer for Embedding {
             patch: config.patch,
             stride: config.stride,
             padding: config.padding,
+            class_token: self.class.is_some(),
             shifted: config.shifted,
             norm: config.norm,
             bias: config.bias,
@@ -128,6 +138,7 @@ impl Layer for Embedding {
                 .as_ref()
                 .map(|p| value("projection.bias", p)),
         );
+        all.extend(self.class.iter().flat_map(class_parameters));
         all
     }
 
@@ -141,6 +152,7 @@ impl Layer for Embedding {
             padding,
             ..
         } = self.config;
+        let (class, x) = class_apart(&self.class, x);
         let images = x.dims()[0];
         let grid = x.reshape([images, height, width, channels]);
         let cut = |grid: Tensor<4>| match (stride == patch, padding) {
@@ -161,7 +173,7 @@ impl Layer for Embedding {
             Some(norm) => norm.forward(patches),
             None => patches,
         };
-        let tokens = self.projection.forward(patches);
+        let tokens = with_class(class, self.projection.forward(patches));
         context.keep(|| self.path.clone(), &tokens);
         tokens
     }
@@ -221,7 +233,7 @@ pub fn patches(images: Tensor<4>, patch_size: usize) -> Tensor<3> {
 
 /// The same of patches that begin `stride` cells after one another, `padding` cells of zeros around the
 /// grid.
-fn overlapping_patches(
+pub(super) fn overlapping_patches(
     grid: Tensor<4>,
     patch_size: usize,
     stride: usize,

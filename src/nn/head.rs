@@ -27,7 +27,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Hidden layers of these widths on `features` numbers; biases are 0.
+    /// Hidden layers of these widths on `features` numbers.
     pub fn new(
         features: usize,
         widths: &[usize],
@@ -38,7 +38,7 @@ impl Head {
     ) -> Self {
         let hidden = init.at("hidden");
         let dense = |input, output, init: &Initialiser| {
-            Dense::new(input, output, true, scheme.kernel(input, output), init)
+            Dense::new(input, output, true, scheme.dense(input, output), init)
         };
         let inputs = std::iter::once(&features).chain(widths);
         let layers = inputs.zip(widths).enumerate();

@@ -17,12 +17,13 @@ use smallvit_kernels::depthwise::{Grid, TAPS};
 use smallvit_kernels::dropout::Rate;
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::ImageOp;
+use smallvit_kernels::ops::first::First;
 use smallvit_kernels::ops::mlp as kernel;
 
 use super::basic::{Dense, LayerNorm, gelu};
 use super::residual::{self, ResidualConfig};
 use super::{Context, Layer, NamedValue, value};
-use crate::params::init::{Distribution, Initialiser};
+use crate::params::init::{DenseInit, Distribution, Initialiser};
 
 /// What an MLP is told.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct MlpConfig {
     pub dim: usize,
     /// Tokens of an image.
     pub tokens: usize,
+    /// Whether the first of them, a class token, is the only one that changes.
+    pub of_class: bool,
     /// Width of the hidden layer.
     pub hidden: usize,
     /// The grid of the tokens whose hidden numbers are mixed, where they are.
@@ -43,8 +46,10 @@ pub struct MlpConfig {
     pub residual: ResidualConfig,
     /// ε of the layer normalisation.
     pub epsilon: f64,
-    /// Where both kernels come from: their fans are the same.
-    pub init: Distribution,
+    /// How the hidden layer begins.
+    pub hidden_init: DenseInit,
+    /// How the output begins.
+    pub output_init: DenseInit,
 }
 
 /// x + MLP(LN(x)) on `[image, token, dim]`.
@@ -100,13 +105,14 @@ impl Mixing {
 }
 
 impl MlpResidual {
-    /// An MLP with fresh weights; biases are 0.
+    /// An MLP with fresh weights.
     pub fn new(config: &MlpConfig, init: &Initialiser) -> Self {
         let (dim, hidden) = (config.dim, config.hidden);
+        let (first, second) = (config.hidden_init, config.output_init);
         Self {
             norm: LayerNorm::new(dim, config.epsilon, &init.at("norm")),
-            hidden: Dense::new(dim, hidden, true, config.init, &init.at("hidden")),
-            output: Dense::new(hidden, dim, true, config.init, &init.at("output")),
+            hidden: Dense::new(dim, hidden, true, first, &init.at("hidden")),
+            output: Dense::new(hidden, dim, true, second, &init.at("output")),
             layer_scale: config.residual.layer_scale(dim, init),
             mixing: (config.mixing).map(|_| Mixing::new(hidden, &init.at("mixing"))),
             config: config.clone(),
@@ -121,8 +127,9 @@ impl Layer for MlpResidual {
     }
 
     fn operation(&self, precision: Precision) -> Box<dyn ImageOp> {
-        Box::new(kernel::MlpResidual {
-            tokens: self.config.tokens,
+        let of_class = self.config.of_class;
+        let mlp = kernel::MlpResidual {
+            tokens: if of_class { 1 } else { self.config.tokens },
             dim: self.config.dim,
             hidden: self.config.hidden,
             mixing: self.config.mixing,
@@ -131,7 +138,14 @@ impl Layer for MlpResidual {
             dropout: Rate::new(self.config.dropout),
             residual: self.config.residual.operation(),
             precision,
-        })
+        };
+        match of_class {
+            true => Box::new(First {
+                op: Box::new(mlp),
+                tokens: self.config.tokens,
+            }),
+            false => Box::new(mlp),
+        }
     }
 
     fn parameters(&self) -> Vec<NamedValue> {
@@ -153,6 +167,13 @@ impl Layer for MlpResidual {
 
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3> {
         let (path, rate) = (&self.path, self.config.dropout);
+        let (x, rest) = match self.config.of_class {
+            true => {
+                let rest = x.clone().narrow(1, 1, self.config.tokens - 1);
+                (x.narrow(1, 0, 1), Some(rest))
+            }
+            false => (x, None),
+        };
         let hidden = self.hidden.forward(self.norm.forward(x.clone()));
         let hidden = gelu(match (&self.mixing, self.config.mixing) {
             (Some(mixing), Some(grid)) => mixing.forward(hidden, grid),
@@ -167,6 +188,10 @@ impl Layer for MlpResidual {
         };
         let branch = context.dropout(branch, rate, &format!("{path}.output.dropout"));
         let (gamma, rate) = (&self.layer_scale, self.config.residual.stochastic_depth);
-        residual::add(x, branch, gamma, rate, path, context)
+        let y = residual::add(x, branch, gamma, rate, path, context);
+        match rest {
+            Some(rest) => Tensor::cat(vec![y, rest], 1),
+            None => y,
+        }
     }
 }

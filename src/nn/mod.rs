@@ -13,8 +13,12 @@
 //! |---|---|
 //! | patches, Shifted Patch Tokenization | [`embedding`] |
 //! | class token, positions | [`sequence`] |
-//! | self-attention, Locality Self-Attention, with its residual | [`attention`] |
+//! | self-attention, Locality Self-Attention, in windows or not, with its residual | [`attention`] |
+//! | attention whose heads talk, class attention, with its residual | [`talking`] |
+//! | T2T's soft splits | [`soft_split`] |
 //! | MLP with its residual | [`mlp`] |
+//! | a quarter of a grid's tokens, by convolution | [`downsample`] |
+//! | normalisation by itself | [`norm`] |
 //! | normalisation and pooling | [`pooling`] |
 //! | the classifier | [`head`] |
 //! | dense, layer normalisation, GELU | [`basic`] |
@@ -27,14 +31,18 @@ pub mod basic;
 mod buffer;
 pub mod context;
 mod deferred;
+pub mod downsample;
 pub mod embedding;
 pub(crate) mod fused;
 pub mod head;
 pub mod mlp;
+pub mod norm;
 pub mod pooling;
 pub mod residual;
 pub mod sequence;
+pub mod soft_split;
 pub mod step;
+pub mod talking;
 
 use burn::backend::DispatchTensor;
 use burn::module::Param;
@@ -57,13 +65,27 @@ pub trait Layer {
     /// Its parameters' values, with the names that the operation has for them, in its order.
     fn parameters(&self) -> Vec<NamedValue>;
 
-    /// The attention that it is, for whoever wants to see where a model looks; none of other layers.
-    fn attention(&self) -> Option<&attention::AttentionResidual> {
+    /// What is known of the attention that it is, for whoever wants to see where a model looks; none of other
+    /// layers. A [traced](Context::traced) pass keeps its `PATH.probabilities`, `[image, (head, token),
+    /// token]`.
+    fn attention(&self) -> Option<Attending> {
         None
     }
 
     /// By the backend's own operations.
     fn composed(&self, x: Tensor<3>, context: &mut Context) -> Tensor<3>;
+}
+
+/// What is known of an attention without an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attending {
+    /// Heads.
+    pub heads: usize,
+    /// What each head's scores are multiplied by, in units of the plain factor; none where no temperature
+    /// is learned.
+    pub sharpness: Option<Vec<f64>>,
+    /// Whether the first token, a class token, attends to the others, and those to nothing.
+    pub of_class: bool,
 }
 
 /// The leaf of a parameter's name, and its value.

@@ -26,15 +26,39 @@ pub enum Scheme {
     GlorotUniform,
     /// Normal with variance 2 / (fan in + fan out): the paper's code.
     XavierNormal,
+    /// Uniform in ±1 / √fan in, biases too: PyTorch where it is told nothing, and the paper's code for Swin
+    /// Transformers.
+    FanIn,
+    /// Normal with deviation 0.02: the paper's code for T2T-ViT (timm's truncated normal, which cuts at a
+    /// hundred deviations).
+    Small,
+}
+
+/// How a dense layer begins.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DenseInit {
+    /// Its kernel.
+    pub kernel: Distribution,
+    /// Its bias, if it has one; none is 0.
+    pub bias: Option<Distribution>,
 }
 
 impl Scheme {
+    /// For a dense layer with these fans.
+    pub fn dense(self, fan_in: usize, fan_out: usize) -> DenseInit {
+        let kernel = self.kernel(fan_in, fan_out);
+        let bias = (self == Self::FanIn).then_some(kernel);
+        DenseInit { kernel, bias }
+    }
+
     /// For a kernel with these fans.
     pub fn kernel(self, fan_in: usize, fan_out: usize) -> Distribution {
         let fans = (fan_in + fan_out) as f64;
         match self {
             Self::GlorotUniform => Distribution::Uniform((6.0 / fans).sqrt() as f32),
             Self::XavierNormal => Distribution::Normal((2.0 / fans).sqrt() as f32),
+            Self::Small => Distribution::Normal(0.02),
+            Self::FanIn => Distribution::Uniform((1.0 / fan_in as f64).sqrt() as f32),
         }
     }
 }

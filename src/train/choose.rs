@@ -68,8 +68,13 @@ pub fn sizes(recipe: &mut Recipe, data: &Prepared) -> Vec<String> {
     }
     recipe.choose.sizes = false;
     let (images, side) = (data.train.samples.len(), data.info.input[0]);
-    // Three stages take grids that halve twice, after a stem that halves once.
-    let size = side.clamp(16, LARGEST).next_multiple_of(8);
+    // Three stages take grids that halve twice, after a stem that halves once. PiT and Swin have 16 patches
+    // a side of two pixels or of four.
+    let whole = match recipe.model.arch {
+        Architecture::Pit(_) | Architecture::Swin(_) => 32,
+        _ => 8,
+    };
+    let size = side.clamp(16, LARGEST).next_multiple_of(whole);
     match &mut recipe.model.arch {
         Architecture::Hybrid(own) => {
             own.image_size = size;
@@ -89,6 +94,22 @@ pub fn sizes(recipe: &mut Recipe, data: &Prepared) -> Vec<String> {
         Architecture::Vit(own) => {
             own.image_size = size;
             own.patch_size = size / 8;
+        }
+        Architecture::T2t(own) => {
+            own.image_size = size;
+            own.soft_splits = if size > 32 { 3 } else { 2 };
+        }
+        Architecture::Cait(own) => {
+            own.image_size = size;
+            own.patch_size = size / 8;
+        }
+        Architecture::Pit(own) => {
+            own.image_size = size;
+            own.patch_size = size / 16;
+        }
+        Architecture::Swin(own) => {
+            own.image_size = size;
+            own.patch_size = size / 16;
         }
     }
     let batch = (images / 64).next_power_of_two().clamp(16, 64);

@@ -7,15 +7,17 @@
 
 use std::sync::Arc;
 
-use super::residual::{scale_and_add, scale_back, scaled};
+use super::residual::{add_times, scale_and_add, scale_back, scaled};
 use super::weights::Source;
 use super::{
     Direction, ImageOp, ParameterSpec, Reach, Residual, Sizes, Values, Weights, add_row, add_rows,
     split, take,
 };
-use crate::attention::Attention;
+use crate::attention::{Attention, Bias};
+use crate::math::add;
 use crate::matrix::{Matrix, MatrixMut, Operand};
 use crate::norm;
+use crate::windows::Windows;
 
 /// What scores are multiplied by before the softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Temperature {
 pub struct AttentionResidual {
     /// Between the projections.
     pub attention: Attention,
+    /// The windows, of which each attends to itself alone; none where all tokens attend to each other.
+    pub windows: Option<Windows>,
     /// Width of a token.
     pub dim: usize,
     /// Whether the projections to queries, keys and values have a bias.
@@ -44,6 +48,8 @@ pub struct AttentionResidual {
     pub temperature: Temperature,
     /// ε of the layer normalisation.
     pub epsilon: f32,
+    /// Whether the branch is LN(x) + attention(LN(x)), as in the T2T of arXiv 2112.13492's code.
+    pub adds_normal: bool,
     /// How the branch is added.
     pub residual: Residual,
 }
@@ -96,11 +102,10 @@ impl AttentionResidual {
     }
 
     /// What the heads gather; the branch, where γ's gradient needs it; queries, keys and values,
-    /// `[head, token, (q, k, v), key]`, and probabilities, `[head, token, token]`, unless these are made
-    /// again.
+    /// `[head, token, (q, k, v), key]`, and probabilities, `[head, token, token]` or `[head, window, token,
+    /// token]`, unless these are made again.
     fn kept(&self) -> [usize; 4] {
-        let Attention { tokens, heads, .. } = self.attention;
-        let inner = self.attention.inner();
+        let (tokens, inner) = (self.tokens(), self.attention.inner());
         let branch = match self.residual.layer_scale {
             true => tokens * self.dim,
             false => 0,
@@ -110,8 +115,16 @@ impl AttentionResidual {
             tokens * inner,
             branch,
             kept * tokens * 3 * inner,
-            kept * heads * tokens * tokens,
+            kept * self.attention.heads * tokens * self.attention.tokens,
         ]
+    }
+
+    /// An image's tokens.
+    fn tokens(&self) -> usize {
+        match self.windows {
+            Some(windows) => windows.height * windows.width,
+            None => self.attention.tokens,
+        }
     }
 
     // Places of the kernels.
@@ -189,12 +202,15 @@ impl AttentionResidual {
         }
     }
 
-    /// x + s · γ ∘ (gathered · kernel + bias); the branch alone goes to `branch` where γ is there.
+    /// x + s · γ ∘ (gathered · kernel + bias), LN(x) in the brackets where it is `normal`; the branch alone
+    /// goes to `branch` where γ is there.
+    #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
     fn project(
         &self,
         weights: &Weights,
         gathered: &[f32],
         x: &[f32],
+        normal: Option<&[f32]>,
         s: f32,
         y: &mut [f32],
         branch: &mut [f32],
@@ -208,10 +224,12 @@ impl AttentionResidual {
         );
         if self.residual.layer_scale {
             MatrixMut::new(branch, tokens, self.dim).set_with(Some(bias), gathered, kernel);
+            normal.iter().for_each(|normal| add(branch, normal));
             scale_and_add(x, s, weights.parameter(places.layer_scale), branch, y);
         } else {
             add_row(y, x, s, bias);
             MatrixMut::new(y, tokens, self.dim).add(s, gathered, kernel);
+            normal.iter().for_each(|normal| add_times(y, s, normal));
         }
     }
 
@@ -239,6 +257,204 @@ impl AttentionResidual {
         let position = self.attention.position?;
         let table = weights.parameter(self.places().position?);
         Some(&table[head * position.offsets()..][..position.offsets()])
+    }
+
+    /// A head of one image, `[token, (q, k, v), key]` → its part of `gathered`, window by window where there
+    /// are any. `probabilities` is the head's of what is kept.
+    #[expect(clippy::too_many_arguments, reason = "what comes in and what goes out")]
+    fn attend(
+        &self,
+        weights: &Weights,
+        head: usize,
+        qkv: &[f32],
+        mut probabilities: Option<&mut [f32]>,
+        gathered: &mut [f32],
+        key: Option<u64>,
+        mut scratch: &mut [f32],
+    ) {
+        let Attention {
+            tokens,
+            heads,
+            key_dim,
+            ..
+        } = self.attention;
+        let (inner, width) = (self.attention.inner(), 3 * key_dim);
+        let scale = weights.derived(SCALES)[head];
+        let gathered = &mut gathered[head * key_dim..];
+        let bias = Bias {
+            position: self.position(weights, head),
+            regions: None,
+        };
+        let Some(windows) = self.windows else {
+            let qkv = Matrix::new(qkv, tokens, width);
+            return self.attention.forward(
+                head,
+                qkv,
+                scale,
+                bias,
+                probabilities,
+                gathered,
+                inner,
+                key,
+                scratch,
+            );
+        };
+        let own = take(&mut scratch, tokens * width);
+        let out = take(&mut scratch, tokens * key_dim);
+        for window in 0..windows.count() {
+            let regions = windows.regions(window);
+            let bias = Bias {
+                regions: regions.as_deref(),
+                ..bias
+            };
+            let square = probabilities.as_mut().map(|all| take(all, tokens * tokens));
+            windows.gather(window, qkv, width, width, own);
+            self.attention.forward(
+                window * heads + head,
+                Matrix::new(own, tokens, width),
+                scale,
+                bias,
+                square,
+                out,
+                key_dim,
+                key,
+                scratch,
+            );
+            windows.scatter(window, out, key_dim, gathered, inner);
+        }
+    }
+
+    /// And back: `d_out`, `[token, key]` → `d_qkv`, which is written; returns the gradient of the head's
+    /// factor of its scores.
+    #[expect(clippy::too_many_arguments, reason = "what came in and what goes back")]
+    fn attend_back(
+        &self,
+        weights: &Weights,
+        head: usize,
+        qkv: &[f32],
+        mut probabilities: Option<&[f32]>,
+        d_out: &[f32],
+        d_qkv: &mut [f32],
+        mut d_position: Option<&mut [f32]>,
+        key: Option<u64>,
+        mut scratch: &mut [f32],
+    ) -> f32 {
+        let Attention {
+            tokens,
+            heads,
+            key_dim,
+            ..
+        } = self.attention;
+        let width = 3 * key_dim;
+        let scale = weights.derived(SCALES)[head];
+        let bias = Bias {
+            position: self.position(weights, head),
+            regions: None,
+        };
+        let Some(windows) = self.windows else {
+            return self.attention.backward(
+                head,
+                Matrix::new(qkv, tokens, width),
+                scale,
+                bias,
+                probabilities,
+                Matrix::new(d_out, tokens, key_dim),
+                d_qkv,
+                d_position,
+                key,
+                scratch,
+            );
+        };
+        let own = take(&mut scratch, tokens * width);
+        let d_own = take(&mut scratch, tokens * width);
+        let out = take(&mut scratch, tokens * key_dim);
+        let mut d_scale = 0.0;
+        for window in 0..windows.count() {
+            let regions = windows.regions(window);
+            let bias = Bias {
+                regions: regions.as_deref(),
+                ..bias
+            };
+            let square = probabilities
+                .as_mut()
+                .map(|all| split(all, tokens * tokens));
+            windows.gather(window, qkv, width, width, own);
+            windows.gather(window, d_out, key_dim, key_dim, out);
+            d_scale += self.attention.backward(
+                window * heads + head,
+                Matrix::new(own, tokens, width),
+                scale,
+                bias,
+                square,
+                Matrix::new(out, tokens, key_dim),
+                d_own,
+                d_position.as_deref_mut(),
+                key,
+                scratch,
+            );
+            windows.scatter(window, d_own, width, d_qkv, width);
+        }
+        d_scale
+    }
+
+    /// A head's part of what the tokens from number `first` on gather, as many as `gathered` has rows, nothing
+    /// dropped. `qkv` are the whole image's, `[token, head, (q, k, v), key]`.
+    fn attend_only(
+        &self,
+        weights: &Weights,
+        head: usize,
+        qkv: &[f32],
+        first: usize,
+        gathered: &mut [f32],
+        mut scratch: &mut [f32],
+    ) {
+        let Attention {
+            tokens, key_dim, ..
+        } = self.attention;
+        let (inner, width) = (self.attention.inner(), 3 * key_dim);
+        let rows = gathered.len() / inner;
+        let scale = weights.derived(SCALES)[head];
+        let gathered = &mut gathered[head * key_dim..];
+        let bias = Bias {
+            position: self.position(weights, head),
+            regions: None,
+        };
+        let Some(windows) = self.windows else {
+            let qkv = Matrix::new(qkv, tokens, 3 * inner).from_column(head * width, width);
+            return self
+                .attention
+                .infer(qkv, scale, bias, first, rows, gathered, inner, scratch);
+        };
+        let own = take(&mut scratch, tokens * width);
+        let out = take(&mut scratch, tokens * key_dim);
+        let asked = |token: &usize| (first..first + rows).contains(token);
+        for window in 0..windows.count() {
+            if !windows.members(window).any(|token| asked(&token)) {
+                continue;
+            }
+            let regions = windows.regions(window);
+            let bias = Bias {
+                regions: regions.as_deref(),
+                ..bias
+            };
+            windows.gather(window, &qkv[head * width..], 3 * inner, width, own);
+            let own = Matrix::new(own, tokens, width);
+            self.attention
+                .infer(own, scale, bias, 0, tokens, out, key_dim, scratch);
+            for (token, out) in windows.members(window).zip(out.chunks_exact(key_dim)) {
+                if asked(&token) {
+                    gathered[(token - first) * inner..][..key_dim].copy_from_slice(out);
+                }
+            }
+        }
+    }
+
+    /// Room for a window's queries, keys, values, their gradients, and what is gathered.
+    fn window_scratch(&self) -> usize {
+        let Attention {
+            tokens, key_dim, ..
+        } = self.attention;
+        self.windows.map_or(0, |_| 7 * tokens * key_dim)
     }
 }
 
@@ -276,7 +492,7 @@ impl ImageOp for AttentionResidual {
     }
 
     fn sizes(&self) -> Sizes {
-        let tokens = self.attention.tokens;
+        let tokens = self.tokens();
         Sizes {
             rows_in: tokens,
             width_in: self.dim,
@@ -284,6 +500,7 @@ impl ImageOp for AttentionResidual {
             width_out: self.dim,
             kept: self.kept().iter().sum(),
             scratch: self.attention.scratch()
+                + self.window_scratch()
                 + tokens * (3 * self.dim + 7 * self.attention.key_dim)
                 + self.attention.heads
                 + 2 * self.dim,
@@ -291,8 +508,8 @@ impl ImageOp for AttentionResidual {
     }
 
     fn macs(&self) -> u64 {
-        let (tokens, inner) = (self.attention.tokens, self.attention.inner());
-        (4 * tokens * self.dim * inner + 2 * tokens * tokens * inner) as u64
+        let (tokens, inner) = (self.tokens(), self.attention.inner());
+        (4 * tokens * self.dim * inner + 2 * tokens * self.attention.tokens * inner) as u64
     }
 
     fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> Weights {
@@ -353,31 +570,24 @@ impl ImageOp for AttentionResidual {
             y.copy_from_slice(x);
             return;
         };
-        let (tokens, width) = (self.attention.tokens, 3 * self.attention.key_dim);
+        let (tokens, width) = (self.tokens(), 3 * self.attention.key_dim);
         let [gathered, branch, qkv, probabilities] =
             self.kept().map(|length| take(&mut kept, length));
         let normal = take(&mut scratch, x.len());
         let passing = take(&mut scratch, tokens * width);
         let mut of_heads = qkv.chunks_exact_mut(tokens * width);
-        let mut squares = probabilities.chunks_exact_mut(tokens * tokens);
+        let mut squares = probabilities.chunks_exact_mut(tokens * self.attention.tokens);
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        for (head, scale) in weights.derived(SCALES).iter().enumerate() {
+        for head in 0..self.attention.heads {
             let kernel = weights.kernel(self.qkv(head));
             let qkv = of_heads.next().unwrap_or(&mut *passing);
             self.project_in(weights, kernel, head, normal, qkv, width);
-            self.attention.forward(
-                head,
-                Matrix::new(qkv, tokens, width),
-                *scale,
-                self.position(weights, head),
-                squares.next(),
-                &mut gathered[head * self.attention.key_dim..],
-                key(PROBABILITIES_SITE),
-                scratch,
-            );
+            let (square, key) = (squares.next(), key(PROBABILITIES_SITE));
+            self.attend(weights, head, qkv, square, gathered, key, scratch);
         }
-        self.project(weights, gathered, x, s, y, branch);
+        let normal = self.adds_normal.then_some(&*normal);
+        self.project(weights, gathered, x, normal, s, y, branch);
     }
 
     fn backward(
@@ -397,9 +607,7 @@ impl ImageOp for AttentionResidual {
             return;
         };
         let places = self.places();
-        let Attention {
-            tokens, key_dim, ..
-        } = self.attention;
+        let (tokens, key_dim) = (self.tokens(), self.attention.key_dim);
         let (inner, dim, width) = (self.attention.inner(), self.dim, 3 * key_dim);
         let [gathered, branch, qkv, probabilities] =
             self.kept().map(|length| split(&mut kept, length));
@@ -408,7 +616,7 @@ impl ImageOp for AttentionResidual {
         let d_normal = take(&mut scratch, tokens * dim);
         let again = take(&mut scratch, tokens * width);
         let mut of_heads = qkv.chunks_exact(tokens * width);
-        let mut squares = probabilities.chunks_exact(tokens * tokens);
+        let mut squares = probabilities.chunks_exact(tokens * self.attention.tokens);
         let d_qkv = take(&mut scratch, tokens * width);
         let d_out = take(&mut scratch, tokens * key_dim);
         let d_scales = take(&mut scratch, self.attention.heads);
@@ -422,6 +630,7 @@ impl ImageOp for AttentionResidual {
             scaled(s, dy, d_branch);
         }
         add_rows(&mut sums[places.output_bias], d_branch);
+        let from_normal = self.adds_normal.then_some(&*d_branch);
         let d_branch = Matrix::new(d_branch, tokens, dim);
         MatrixMut::new(&mut sums[places.output_kernel], inner, dim).add(
             1.0,
@@ -430,8 +639,7 @@ impl ImageOp for AttentionResidual {
         );
         let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
         norm::forward(x, gamma, beta, self.epsilon, normal);
-        let scales = weights.derived(SCALES);
-        for (head, (scale, d_scale)) in scales.iter().zip(&mut *d_scales).enumerate() {
+        for (head, d_scale) in d_scales.iter_mut().enumerate() {
             let qkv = match of_heads.next() {
                 Some(kept) => kept,
                 None => {
@@ -446,13 +654,12 @@ impl ImageOp for AttentionResidual {
                 let offsets = sums[place].len() / self.attention.heads;
                 &mut sums[place][head * offsets..][..offsets]
             });
-            *d_scale = self.attention.backward(
+            *d_scale = self.attend_back(
+                weights,
                 head,
-                Matrix::new(qkv, tokens, width),
-                *scale,
-                self.position(weights, head),
+                qkv,
                 squares.next(),
-                Matrix::new(d_out, tokens, key_dim),
+                d_out,
                 d_qkv,
                 d_position,
                 key(PROBABILITIES_SITE),
@@ -477,6 +684,7 @@ impl ImageOp for AttentionResidual {
                 _ => to.add(1.0, d_qkv, kernel),
             }
         }
+        from_normal.iter().for_each(|d| add(d_normal, d));
         if let Some(place) = places.temperature {
             self.add_temperature(weights, d_scales, &mut sums[place]);
         }
@@ -537,25 +745,27 @@ impl ImageOp for AttentionResidual {
     ) {
         let x = &x[(first - x_first) * self.dim..][..y.len()];
         let rows = x.len() / self.dim;
-        let (tokens, key_dim) = (self.attention.tokens, self.attention.key_dim);
         let gathered = take(&mut scratch, rows * self.attention.inner());
         let branch = take(&mut scratch, x.len());
-        let qkv = Matrix::new(qkv, tokens, 3 * self.attention.inner());
-        for (head, scale) in weights.derived(SCALES).iter().enumerate() {
-            self.attention.infer(
-                qkv.from_column(head * 3 * key_dim, 3 * key_dim),
-                *scale,
-                self.position(weights, head),
-                first,
-                rows,
-                &mut gathered[head * key_dim..],
-                scratch,
-            );
+        let normal = take(&mut scratch, usize::from(self.adds_normal) * x.len());
+        if self.adds_normal {
+            let (gamma, beta) = (weights.parameter(GAMMA), weights.parameter(BETA));
+            norm::forward(x, gamma, beta, self.epsilon, normal);
         }
-        self.project(weights, gathered, x, 1.0, y, branch);
+        for head in 0..self.attention.heads {
+            self.attend_only(weights, head, qkv, first, gathered, scratch);
+        }
+        let normal = self.adds_normal.then_some(&*normal);
+        self.project(weights, gathered, x, normal, 1.0, y, branch);
     }
 
     fn inference_scratch(&self, rows: usize) -> usize {
-        rows * (self.dim + self.attention.inner() + self.attention.tokens)
+        // Of a window all rows of scores, where any is asked for.
+        let scores = match self.windows {
+            Some(_) => self.attention.tokens.pow(2),
+            None => rows * self.attention.tokens,
+        };
+        let rows_of_branch = (1 + usize::from(self.adds_normal)) * rows;
+        rows_of_branch * self.dim + rows * self.attention.inner() + scores + self.window_scratch()
     }
 }

@@ -8,6 +8,8 @@
 //! diagonal neighbours half a patch away. The grid may be an image's pixels, or a grid of tokens
 //! that are merged.
 //!
+//! A class token in front of a grid of tokens goes past their merge by a projection of its own.
+//!
 //! With ŷ the normalised patches (or, without normalisation, the patches themselves) a token is
 //! (ŷ ∘ γ + β) · W + b = ŷ · (γ ∘ W) + (β · W + b), so the layer normalisation's γ and β are folded
 //! into the projection once for many images. Back, all gradients follow from M = Σ ŷᵀ · dtoken and
@@ -15,6 +17,7 @@
 
 use std::sync::Arc;
 
+use super::class_row::ClassRow;
 use super::weights::Source;
 use super::{Direction, ImageOp, ParameterSpec, Reach, Sizes, Values, Weights, add_rows, take};
 use crate::math::{dot, replace_and_sum, sum, sum_of};
@@ -36,6 +39,8 @@ pub struct Embedding {
     pub stride: usize,
     /// Cells of zeros on every side of the grid.
     pub padding: usize,
+    /// Whether a class token comes before the grid.
+    pub class_token: bool,
     /// Whether the four diagonal shifts by half a patch are joined.
     pub shifted: bool,
     /// Whether patches are normalised.
@@ -68,7 +73,8 @@ impl Embedding {
         (along(self.height), along(self.width))
     }
 
-    fn tokens(&self) -> usize {
+    /// Patches in all.
+    pub(super) fn tokens(&self) -> usize {
         let (down, across) = self.grid();
         down * across
     }
@@ -78,7 +84,7 @@ impl Embedding {
     }
 
     /// Numbers in a patch with its versions.
-    fn patch_width(&self) -> usize {
+    pub(super) fn patch_width(&self) -> usize {
         self.patch * self.patch * self.channels * self.shifts().len()
     }
 
@@ -86,6 +92,27 @@ impl Embedding {
     fn places(&self) -> (usize, Option<usize>) {
         let kernel = if self.norm { 2 } else { 0 };
         (kernel, self.bias.then_some(kernel + 1))
+    }
+
+    fn before(&self) -> usize {
+        usize::from(self.class_token)
+    }
+
+    fn class_row(&self) -> ClassRow {
+        let (kernel, bias) = self.places();
+        ClassRow {
+            kernel: bias.unwrap_or(kernel) + 1,
+            operand: 1,
+            precision: self.precision,
+        }
+    }
+
+    /// Where the class token's sums lie: behind those of the patches.
+    fn class_sums(&self) -> ClassRow {
+        ClassRow {
+            kernel: TOTAL + 1,
+            ..self.class_row()
+        }
     }
 
     /// Calls `each` with the place in the grid, or none outside of it, of every cell of every
@@ -115,25 +142,31 @@ impl Embedding {
         }
     }
 
-    /// Patches of the tokens from number `first` on, `[token, (patch row, patch column, version,
-    /// channel)]`; normalised if they are to be, with what each was multiplied by in `scales`.
-    fn gather(&self, grid: &[f32], first: usize, patches: &mut [f32], scales: &mut [f32]) {
-        let (channels, width) = (self.channels, self.patch_width());
+    /// Patches of the tokens from number `first` on, as many as there is room for: `[token, (patch row, patch
+    /// column, version, channel)]`.
+    pub(super) fn gather_cells(&self, grid: &[f32], first: usize, patches: &mut [f32]) {
+        let (channels, tokens) = (self.channels, patches.len() / self.patch_width());
         let mut values = patches.chunks_exact_mut(channels);
-        self.cells(first, scales.len(), |cell| {
+        self.cells(first, tokens, |cell| {
             let Some(value) = values.next() else { return };
             match cell {
                 Some(cell) => value.copy_from_slice(&grid[cell * channels..][..channels]),
                 None => value.fill(0.0),
             }
         });
+    }
+
+    /// The same, normalised if they are to be, with what each was multiplied by in `scales`.
+    fn gather(&self, grid: &[f32], first: usize, patches: &mut [f32], scales: &mut [f32]) {
+        let width = self.patch_width();
+        self.gather_cells(grid, first, patches);
         if self.norm {
             normalise(patches, width, self.epsilon, scales);
         }
     }
 
     /// Back: gradients of the patches are added to those of the cells they were gathered from.
-    fn scatter(&self, d_patches: &[f32], d_grid: &mut [f32]) {
+    pub(super) fn scatter(&self, d_patches: &[f32], d_grid: &mut [f32]) {
         let channels = self.channels;
         let mut values = d_patches.chunks_exact(channels);
         self.cells(0, self.tokens(), |cell| {
@@ -181,15 +214,19 @@ impl ImageOp for Embedding {
         if self.bias {
             all.push(ParameterSpec::new("projection.bias", [dim]));
         }
+        if self.class_token {
+            all.push(ParameterSpec::new("class.kernel", [self.channels, dim]));
+            all.push(ParameterSpec::new("class.bias", [dim]));
+        }
         all
     }
 
     fn sizes(&self) -> Sizes {
         let (tokens, width) = (self.tokens(), self.patch_width());
         Sizes {
-            rows_in: self.height * self.width,
+            rows_in: self.before() + self.height * self.width,
             width_in: self.channels,
-            rows_out: tokens,
+            rows_out: self.before() + tokens,
             width_out: self.dim,
             kept: 0,
             scratch: tokens * (2 * width + 1),
@@ -197,7 +234,8 @@ impl ImageOp for Embedding {
     }
 
     fn macs(&self) -> u64 {
-        (self.tokens() * self.patch_width() * self.dim) as u64
+        let class = self.before() * self.channels;
+        ((self.tokens() * self.patch_width() + class) * self.dim) as u64
     }
 
     fn weights(&self, values: Vec<Arc<dyn Values>>, direction: Direction) -> Weights {
@@ -206,6 +244,10 @@ impl ImageOp for Embedding {
         weights.derive(kernel);
         weights.derive(bias);
         weights.add_kernel(Source::Derived(FOLDED_KERNEL), self.patch_width(), self.dim);
+        if self.class_token {
+            let kernel = Source::Parameter(self.class_row().kernel);
+            weights.add_kernel(kernel, self.channels, self.dim);
+        }
         weights
     }
 
@@ -233,6 +275,15 @@ impl ImageOp for Embedding {
         mut scratch: &mut [f32],
     ) {
         let (tokens, width, dim) = (self.tokens(), self.patch_width(), self.dim);
+        let (class, x) = x.split_at(self.before() * self.channels);
+        let (dy_class, dy) = dy.split_at(self.before() * dim);
+        // Nothing of an input's gradient that nobody wants.
+        let own = (self.before() * self.channels).min(dx.len());
+        let (dx_class, dx) = dx.split_at_mut(own);
+        if self.class_token {
+            self.class_sums()
+                .backward(weights, sums, class, dy_class, dx_class);
+        }
         let scales = take(&mut scratch, tokens);
         let patches = take(&mut scratch, tokens * width);
         self.gather(x, 0, patches, scales);
@@ -263,10 +314,15 @@ impl ImageOp for Embedding {
     }
 
     fn sums(&self) -> Vec<usize> {
-        vec![self.patch_width() * self.dim, self.dim]
+        let mut all = vec![self.patch_width() * self.dim, self.dim];
+        if self.class_token {
+            all.extend([self.channels * self.dim, self.dim]);
+        }
+        all
     }
 
-    fn gradients(&self, weights: &Weights, sums: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+    fn gradients(&self, weights: &Weights, mut sums: Vec<Vec<f32>>) -> Vec<Vec<f32>> {
+        let class = sums.split_off(TOTAL + 1);
         let [moment, total] = <[Vec<f32>; 2]>::try_from(sums).expect("two sums come back");
         let mut all = vec![];
         if self.norm {
@@ -291,6 +347,7 @@ impl ImageOp for Embedding {
         if self.bias {
             all.push(total);
         }
+        all.extend(class);
         all
     }
 
@@ -308,10 +365,20 @@ impl ImageOp for Embedding {
         y: &mut [f32],
         mut scratch: &mut [f32],
     ) {
+        let (class, grid) = x.split_at(self.before() * self.channels);
+        // The class token is row 0 of the result.
+        let own = self.before().saturating_sub(first);
+        let (y_class, y) = y.split_at_mut(own * self.dim);
+        if own > 0 {
+            self.class_row().forward(weights, class, y_class);
+        }
+        if y.is_empty() {
+            return;
+        }
         let (tokens, width) = (y.len() / self.dim, self.patch_width());
         let scales = take(&mut scratch, tokens);
         let patches = take(&mut scratch, tokens * width);
-        self.gather(x, first, patches, scales);
+        self.gather(grid, first + own - self.before(), patches, scales);
         MatrixMut::new(y, tokens, self.dim).set_with(
             Some(weights.derived(FOLDED_BIAS)),
             Matrix::new(patches, tokens, width),

@@ -10,8 +10,14 @@
 //! |---|---|---|
 //! | [`Embedding`](embedding::Embedding) | grid → tokens | patches, plain or with their shifted versions, normalised, projected |
 //! | [`Sequence`](sequence::Sequence) | tokens → tokens | a class token in front, positions added |
-//! | [`AttentionResidual`](attention::AttentionResidual) | tokens → tokens | x + attention(LN(x)) |
+//! | [`Norm`](norm::Norm) | tokens → tokens | LN(x) |
+//! | [`AttentionResidual`](attention::AttentionResidual) | tokens → tokens | x + attention(LN(x)), all tokens to each other or in windows |
+//! | [`TalkingResidual`](talking::TalkingResidual) | tokens → tokens | x + attention(LN(x)) whose heads talk to each other, of all tokens or of the first |
+//! | [`Unfold`](unfold::Unfold) | grid → tokens | overlapping patches as they are |
+//! | [`TokenAttention`](token_attention::TokenAttention) | tokens → tokens | v + attention(LN(x)) of one head |
+//! | [`First`](first::First) | tokens → tokens | another operation on the first token alone |
 //! | [`MlpResidual`](mlp::MlpResidual) | tokens → tokens | x + MLP(LN(x)) |
+//! | [`Downsample`](downsample::Downsample) | tokens → tokens | a quarter of a grid's tokens, by convolution; a class token apart |
 //! | [`Pooling`](pooling::Pooling) | tokens → features | normalised, then all, the class token, or the mean |
 //!
 //! **A new one** is a file here with an `impl ImageOp`, a line in this table, and a row in
@@ -20,11 +26,18 @@
 
 pub mod attention;
 pub mod chain;
+mod class_row;
+pub mod downsample;
 pub mod embedding;
+pub mod first;
 pub mod mlp;
+pub mod norm;
 pub mod pooling;
 pub mod residual;
 pub mod sequence;
+pub mod talking;
+pub mod token_attention;
+pub mod unfold;
 pub mod weights;
 
 use std::fmt::Debug;

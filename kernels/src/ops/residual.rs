@@ -82,6 +82,15 @@ dispatched! {
 }
 
 dispatched! {
+    /// y += s · x
+    pub(super) fn add_times(y: &mut [f32], s: f32, x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y = s.mul_add(*x, *y);
+        }
+    }
+}
+
+dispatched! {
     /// to = s · from
     pub(super) fn scaled(s: f32, from: &[f32], to: &mut [f32]) {
         for (to, from) in to.iter_mut().zip(from) {

@@ -1,5 +1,6 @@
 //! The sequence that the encoder sees: a class token in front (Devlin and others, arXiv
-//! 1810.04805; Dosovitskiy and others, arXiv 2010.11929, equation 1), and learned positions added.
+//! 1810.04805; Dosovitskiy and others, arXiv 2010.11929, equation 1), and positions added, learned ones or
+//! others.
 
 use std::sync::Arc;
 
@@ -7,8 +8,19 @@ use super::{Direction, ImageOp, ParameterSpec, Reach, Sizes, Values, Weights, ad
 use crate::math::add;
 use crate::matrix::Precision;
 
+/// What is added to tell tokens where they are.
+#[derive(Clone, Debug)]
+pub enum Positions {
+    /// Learned numbers, the class token's too.
+    Learned,
+    /// These, `[token, dim]`, the class token's first where there is one.
+    Fixed(Arc<[f32]>),
+    /// Nothing.
+    None,
+}
+
 /// Tokens → \[class token; tokens\] + positions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Sequence {
     /// Tokens that come in.
     pub tokens: usize,
@@ -16,11 +28,12 @@ pub struct Sequence {
     pub dim: usize,
     /// Whether a class token comes first.
     pub class_token: bool,
+    /// What is added.
+    pub positions: Positions,
 }
 
-// Places of the parameters: the class token is the last.
+/// The place of the positions, where they are learned; the class token comes after them.
 const POSITION: usize = 0;
-const CLASS_TOKEN: usize = 1;
 
 impl Sequence {
     /// Tokens that go out.
@@ -31,11 +44,23 @@ impl Sequence {
     fn before(&self) -> usize {
         usize::from(self.class_token)
     }
+
+    fn learned(&self) -> bool {
+        matches!(self.positions, Positions::Learned)
+    }
+
+    /// The place of the class token.
+    fn class(&self) -> usize {
+        usize::from(self.learned())
+    }
 }
 
 impl ImageOp for Sequence {
     fn parameters(&self) -> Vec<ParameterSpec> {
-        let mut all = vec![ParameterSpec::new("position", [self.length(), self.dim])];
+        let mut all = vec![];
+        if self.learned() {
+            all.push(ParameterSpec::new("position", [self.length(), self.dim]));
+        }
         if self.class_token {
             all.push(ParameterSpec::new("class_token", [self.dim]));
         }
@@ -84,10 +109,12 @@ impl ImageOp for Sequence {
         _: Option<&[u64]>,
         _: &mut [f32],
     ) {
-        add(&mut sums[POSITION], dy);
+        if self.learned() {
+            add(&mut sums[POSITION], dy);
+        }
         let (class, rest) = dy.split_at(self.before() * self.dim);
         if self.class_token {
-            add_rows(&mut sums[CLASS_TOKEN], class);
+            add_rows(&mut sums[self.class()], class);
         }
         dx.copy_from_slice(rest);
     }
@@ -116,13 +143,18 @@ impl ImageOp for Sequence {
         let own = self.before().saturating_sub(first).min(rows);
         let (class, rest) = y.split_at_mut(own * dim);
         if !class.is_empty() {
-            class.copy_from_slice(weights.parameter(CLASS_TOKEN));
+            class.copy_from_slice(weights.parameter(self.class()));
         }
         if !rest.is_empty() {
             let from = first + own - self.before() - x_first;
             rest.copy_from_slice(&x[from * dim..][..rest.len()]);
         }
-        add(y, &weights.parameter(POSITION)[first * dim..][..rows * dim]);
+        let positions = match &self.positions {
+            Positions::Learned => weights.parameter(POSITION),
+            Positions::Fixed(positions) => positions,
+            Positions::None => return,
+        };
+        add(y, &positions[first * dim..][..rows * dim]);
     }
 
     fn inference_scratch(&self, _: usize) -> usize {

@@ -236,7 +236,7 @@ pub fn temperatures(groups: &[Group]) -> Vec<Temperatures> {
         Some(Temperatures {
             model: group.model.clone(),
             sharpness: layers
-                .filter_map(|(_, attention)| attention.sharpness())
+                .filter_map(|(_, attention)| attention.sharpness)
                 .collect(),
         })
     };

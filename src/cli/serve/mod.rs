@@ -85,7 +85,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             let fingerprint = contents.text("fingerprint").map(str::to_owned);
             examples = self::examples(recipe, fingerprint.as_deref(), &arguments.copy);
         }
-        let layers: Vec<usize> = model.attentions().iter().map(|(_, a)| a.heads()).collect();
+        let layers: Vec<usize> = model.attentions().iter().map(|(_, a)| a.heads).collect();
         let result = read_result(&path.join("result.json"))
             .ok()
             .and_then(|mut all| all.pop());
