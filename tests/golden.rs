@@ -467,7 +467,6 @@ fn model_equals_the_papers(name: &str, spt: bool) {
             // A temperature's is a sum of thousands of numbers that nearly cancel, which Burn adds one
             // after another.
             let tolerance = match (how, name.ends_with("temperature")) {
-                ("composed", true) if family == Family::Cait => 3e-4,
                 ("composed", true) => 1e-4,
                 // Their own float32 is as far as that from float64 (`float64_gap` in the fixtures).
                 _ if family == Family::Cait => 1e-4,

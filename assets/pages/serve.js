@@ -583,7 +583,10 @@ function unpackLayer(layer) {
   const cells = layer.grid[0] * layer.grid[1];
   const bytes = Uint8Array.from(atob(layer.maps ?? ""), (letter) => letter.charCodeAt(0));
   // Without whole maps there is still what each cell receives.
-  return { ...layer, cells, bytes: bytes.length === layer.heads.length * cells * cells ? bytes : null };
+  const whole = bytes.length === layer.heads.length * cells * cells ? bytes : null;
+  const own = (_, at) => whole[at * cells + (at % cells)];
+  const blind = whole !== null && Array.from({ length: layer.heads.length * cells }, own).every((byte) => byte === 0);
+  return { ...layer, cells, bytes: whole, blind };
 }
 
 async function decode(url) {
@@ -760,6 +763,7 @@ function drawLook(explanation) {
   const values = shares(explanation, where.layer, where.head, place);
   const range = scale(values);
   paintLook(explanation, grid, values, range);
+  paintBorders(explanation.layers[where.layer], grid);
   if (where.pinned || where.focused || where.hover) outline($("look"), boxOf(cellAt(placeShown(), grid), grid, 640));
   paintLegend();
   $("legend-least").textContent = percent(range.least);
@@ -784,6 +788,20 @@ function paintLook(explanation, grid, values, range) {
     context.fillRect(x, y, width, height);
   });
   context.globalAlpha = 1;
+}
+
+/** The borders of the windows in which a layer's cells look at each other: dark and light, to be seen on every ground. */
+function paintBorders(layer, [rows]) {
+  const canvas = $("look");
+  const context = canvas.getContext("2d");
+  for (const border of layer?.borders ?? []) {
+    const at = Math.round((border * canvas.width) / rows);
+    for (const [colour, thick] of [["#000", 4], ["#fff", 1.5]]) {
+      context.fillStyle = colour;
+      context.fillRect(at - thick / 2, 0, thick, canvas.height);
+      context.fillRect(0, at - thick / 2, canvas.width, thick);
+    }
+  }
 }
 
 /** x, y, width, height of a cell on a square of that size, in whole pixels and without gaps. */
@@ -824,19 +842,23 @@ function lookWords(explanation, grid, values, place) {
   const most = `${name(at)}, with ${percent(values[at])}`;
   const even = `Evenly spread, each would have ${percent(1 / values.length)}.`;
   if (state.where.layer === "rollout") return `Through all layers, most comes from ${most}. ${even}`;
+  if (explanation.layers[state.where.layer].of_class) return `Where the class token looks. Most: ${most}. ${even}`;
   if (!place) return `What each cell receives, mean over all that look. Most: ${most}. ${even}`;
   const own = cellAt(place, grid);
   if (!explanation.layers[state.where.layer].bytes) return `Cell ${name(own.index)}. The server sent only what each cell receives.`;
   return `Where ${name(own.index)} looks. Most: ${most}; itself: ${percent(values[own.index])}. ${even}`;
 }
 
-function showNotes({ layers, model }, grid) {
+function showNotes({ layers }, grid) {
   const { where } = state;
   const help = where.layer === "rollout"
     ? "Rollout multiplies the layers' attention, each mixed with the path around it: how much of each cell reaches the end. It has no single cell to look from; the cursor still chooses the token below."
     : `Point at a cell to see where it looks; click it, and it stays. With the keyboard: Tab to the picture, arrow keys to move, Escape to see what all ${grid[0]}\u00a0×\u00a0${grid[1]} cells receive.`;
-  const own = model.lsa && where.layer !== "rollout" ? " This model has locality self-attention: no cell looks at itself, so its own cell is 0." : "";
-  $("look-help").textContent = help + own;
+  const layer = layers[where.layer];
+  const own = layer?.blind ? " This model has locality self-attention: no cell looks at itself, so its own cell is 0." : "";
+  const within = layer?.borders.length ? " Cells of one window look at each other alone; lines are its borders." : "";
+  const token = "In this layer the class token alone looks at the cells, and they at nothing: there is no cell to look from.";
+  $("look-help").textContent = layer?.of_class ? token : help + within + own;
   $("look-temperature").textContent = temperatureWords(layers[where.layer], where.head);
   $("look-temperature").hidden = !$("look-temperature").textContent;
 }

@@ -52,6 +52,10 @@ class Case:
     steps: int = 5
     keras: bool = False  # whether keras_step.py has this model
 
+    @property
+    def title(self):
+        return f"{self.name}, {self.model}, batch {self.batch}"
+
     def smallvit(self, options):
         command = [options.smallvit, "bench", "--json", "--whole", "--recipe", self.recipe,
                    "--model", self.model, "--batch", self.batch, "--steps", self.steps,
@@ -68,6 +72,10 @@ CASES = [
     Case("training, bf16", 256, bf16=True, keras=True),
     Case("training, the paper's", 128, settings=PAPER),
     Case("training, the paper's, bf16", 128, settings=PAPER, bf16=True),
+    *[Case("training, the zoo's", 128, model=idea + family, steps=3)
+      for family in ["t2t", "cait", "pit", "swin"] for idea in ["", "sl-"]],
+    *[Case("inference, the zoo's", 128, model="sl-" + family, inference=True)
+      for family in ["t2t", "cait", "pit", "swin"]],
     Case("training, quickstart", 64, recipe="quickstart", steps=30),
     Case("training, 16 tokens", 16, settings=SMALL, steps=100),
     Case("training, 16 tokens", 1, settings=SMALL, steps=200),
@@ -140,7 +148,7 @@ def compare(case, options, preloads):
     own = measure(case.smallvit(options))
     if own is None:
         return None
-    title = f"{case.name}, {case.model}, batch {case.batch}"
+    title = case.title
     print(f"\n### {title}\n\n| program | s/step, once | peak memory |\n|---|---|---|", flush=True)
     peers = []
     for name, preload, environment, command in configurations(case, options, own["config"], preloads):
@@ -151,6 +159,8 @@ def compare(case, options, preloads):
         found = measure(command + few, preload, environment)
         if found is None:
             continue
+        if found["parameters"] != own["parameters"]:
+            sys.exit(f"{name} has {found['parameters']} parameters, smallvit {own['parameters']}: not the same model")
         peers.append((found["seconds_per_step"], name, preload, environment, command))
         print(f"| {name} | {found['seconds_per_step']:.4g} | {found['peak_rss_bytes'] / 1e9:.1f} GB |",
               flush=True)
@@ -198,7 +208,7 @@ def main():
     preloads = allocators()
     rows = []
     for case in CASES:
-        if options.only not in f"{case.name}, {case.model}, batch {case.batch}":
+        if options.only not in case.title:
             continue
         if case.bf16 and not bfloat16():
             print(f"This processor has no instruction for bfloat16: {case.name} is left out.")

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import zoo
+
 CLASSES = 100
 
 
@@ -108,7 +110,9 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = Vit(options.config).to(options.device)
+    family = options.config["family"]
+    model = Vit(options.config) if family == "vit" else zoo.FAMILIES[family](options.config, CLASSES)
+    model = model.to(options.device)
     forward = torch.compile(model) if options.compile else model
     size = options.config["image_size"]
     images = torch.randn(options.batch, 3, size, size, device=options.device)

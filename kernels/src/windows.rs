@@ -30,6 +30,12 @@ impl Windows {
         self.side * self.side
     }
 
+    /// Rows of the grid (and columns, where it is square) before which another window or region begins.
+    pub fn borders(&self) -> Vec<usize> {
+        let first = if self.shift == 0 { self.side } else { self.shift };
+        (first..self.height).step_by(self.side).collect()
+    }
+
     /// Row and column, in the rolled grid, of a window's token; windows and tokens go row by row.
     fn cell(&self, window: usize, token: usize) -> (usize, usize) {
         let across = self.width / self.side;
@@ -110,6 +116,7 @@ mod tests {
         };
         assert_eq!(members(windows), [[0, 1, 4, 5], [2, 3, 6, 7]]);
         assert_eq!(windows.regions(1), None);
+        assert!(windows.borders().is_empty());
     }
 
     #[test]
@@ -123,6 +130,7 @@ mod tests {
         let all = members(windows);
         assert_eq!(all[0], [5, 6, 9, 10]);
         assert_eq!(all[3], [15, 12, 3, 0]);
+        assert_eq!(windows.borders(), [1, 3]);
         // In the first window all are neighbours, in the last none.
         assert_eq!(windows.regions(0), None);
         assert_eq!(windows.regions(1), Some(vec![1, 2, 1, 2]));

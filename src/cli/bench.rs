@@ -38,8 +38,7 @@ pub struct Arguments {
     /// Override a field of the recipe; may be repeated.
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     settings: Vec<String>,
-    /// vit, spt-vit, lsa-vit or sl-vit.
-    #[arg(long, default_value = "sl-vit", value_parser = hints::value::<ModelName>)]
+    #[arg(long, help = format!("Which: {}", ModelName::list()), default_value = "sl-vit", value_parser = hints::value::<ModelName>)]
     model: ModelName,
     /// Images a step [default: the recipe's].
     #[arg(long, value_name = "N", value_parser = options::whole(1, 1 << 20), allow_hyphen_values = true)]
@@ -131,7 +130,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
             .collect();
         output::print(serde_json::json!({
             "model": arguments.model, "recipe": recipe.name, "batch": recipe.train.batch,
-            "threads": threads, "precision": precision.to_string(), "composed": arguments.composed, "inference": arguments.inference,
+            "parameters": model.parameters(), "threads": threads, "precision": precision.to_string(), "composed": arguments.composed, "inference": arguments.inference,
             "seconds_per_step": whole.median, "min": whole.min, "max": whole.max,
             "images_per_second": images / whole.median,
             "gflops": gflops, "gemm_ceiling_gflops": ceiling, "share_of_ceiling": gflops / ceiling,

@@ -120,6 +120,7 @@ impl Seen {
             width: self.size,
             channels: self.channels,
             pixels: self.pixels.clone(),
+            borders: vec![],
         }
     }
 
@@ -128,14 +129,23 @@ impl Seen {
     pub fn sheet(&self, look: &Look, from: Option<[usize; 2]>) -> (Vec<SheetImage>, usize) {
         let most_heads = look.layers.iter().map(|map| map.heads).max().unwrap_or(0);
         let values = |map: &AttentionMap, head: Option<usize>| match from {
+            // In class attention, the class token's: the others attend to nothing.
+            Some(_) if map.of_class => map.received(head),
             None => map.received(head),
             Some([row, column]) => map.from(head, map.before + row * map.grid[1] + column),
+        };
+        let drawn = |caption: String, map: &AttentionMap, head| {
+            let parts = map.borders.iter().map(|&at| at as f64 / map.grid[0] as f64);
+            SheetImage {
+                borders: parts.collect(),
+                ..self.under(&caption, &values(map, head), map.grid)
+            }
         };
         let mut cells = vec![];
         for (number, map) in (1..).zip(&look.layers) {
             for head in 0..map.heads {
                 let caption = format!("layer {number}, head {}", head + 1);
-                cells.push(self.under(&caption, &values(map, Some(head)), map.grid));
+                cells.push(drawn(caption, map, Some(head)));
             }
             // Layers of a pyramid may have fewer heads.
             for _ in map.heads..most_heads {
@@ -145,7 +155,7 @@ impl Seen {
                 });
             }
             let caption = format!("layer {number}, all heads");
-            cells.push(self.under(&caption, &values(map, None), map.grid));
+            cells.push(drawn(caption, map, None));
         }
         cells.push(self.plain("the image"));
         if let (Some(rollout), Some(map)) = (look.rollout(), look.layers.first()) {

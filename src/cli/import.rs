@@ -21,10 +21,10 @@ pub enum Command {
     /// normalization as `normalization.mean` and `.variance`, the configuration as JSON in the
     /// metadata's `config`.
     Keras(Arguments),
-    /// A ViT of the paper's code, as safetensors: the weights named and laid out as PyTorch has
-    /// them (`weight.transformer.layers.0.0.fn.to_qkv.weight`: (out, in), …), the configuration
-    /// (the constructor's arguments) and the normalization (mean and std of pixel / 255) as JSON in
-    /// the metadata's `config` and `normalization`.
+    /// A ViT, T2T, CaiT, PiT or Swin of the paper's code, as safetensors: the weights named and laid out
+    /// as PyTorch has them (`weight.transformer.layers.0.0.fn.to_qkv.weight`: (out, in), …); in the
+    /// metadata the `family` (vit, t2t, cait, pit or swin), and as JSON the `config` (the constructor's
+    /// arguments) and the `normalization` (mean and std of pixel / 255).
     Pytorch(Arguments),
 }
 

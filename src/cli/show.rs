@@ -303,6 +303,7 @@ fn show_augment(shown: &Shown, out: &Path) -> Result<()> {
                 width: size,
                 channels: images.channels,
                 pixels: preprocess.to_pixels(image),
+                borders: vec![],
             });
         }
     }

@@ -20,6 +20,10 @@ pub struct AttentionMap {
     pub grid: [usize; 2],
     /// Tokens in front of those of the grid: 1 with a class token, else 0.
     pub before: usize,
+    /// Whether only the token in front attends to others, as in class attention.
+    pub of_class: bool,
+    /// Rows (and columns) before which another window begins, where tokens attend to each other in windows.
+    pub borders: Vec<usize>,
     /// What the scores of each head are multiplied by, in units of the plain 1 / √key_dim: above 1 attention is
     /// sharper, below 1 more even. None where no temperature is learned.
     pub sharpness: Option<Vec<f64>>,
@@ -57,8 +61,11 @@ impl AttentionMap {
     }
 
     /// The attention that each cell of the grid is paid by the grid's other tokens and itself: the mean over
-    /// them, of one head or of all.
+    /// them, of one head or of all. In class attention, what the class token pays it.
     pub fn received(&self, head: Option<usize>) -> Vec<f32> {
+        if self.of_class {
+            return self.from(head, 0);
+        }
         let cells = self.cells();
         let mut means = vec![0.0; cells];
         for token in self.before..self.tokens() {
@@ -160,6 +167,8 @@ pub fn look(model: &Model, image: &[f32], shape: [usize; 3], device: &Device) ->
             },
             grid: [side, side],
             before: tokens - side * side,
+            of_class: attention.of_class,
+            borders: attention.windows.map_or(vec![], |windows| windows.borders()),
             sharpness: attention.sharpness,
             values,
         }
@@ -176,7 +185,7 @@ pub fn look(model: &Model, image: &[f32], shape: [usize; 3], device: &Device) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::{ModelConfig, Pool, VitConfig};
+    use crate::models::{CaitConfig, ModelConfig, Pool, SwinConfig, VitConfig};
 
     fn seen(pool: Pool, lsa: bool) -> Look {
         let config = ModelConfig {
@@ -196,8 +205,12 @@ mod tests {
             }
             .into(),
         };
+        seen_by(&config)
+    }
+
+    fn seen_by(config: &ModelConfig) -> Look {
         config.check().unwrap();
-        let model = Model::new(&config, 3, 5, 1, &Device::flex());
+        let model = Model::new(config, 3, 5, 1, &Device::flex());
         let image: Vec<f32> = (0..8 * 8 * 3).map(|i| (i % 7) as f32 - 3.0).collect();
         look(&model, &image, [8, 8, 3], &Device::flex())
     }
@@ -234,6 +247,77 @@ mod tests {
         }
     }
 
+    #[test]
+    fn in_windows_tokens_look_at_none_beyond_their_borders() {
+        let swin = SwinConfig {
+            image_size: 8,
+            patch_size: 2,
+            dims: vec![8],
+            depths: vec![2],
+            heads: vec![2],
+            window: 2,
+            ..SwinConfig::default()
+        };
+        for lsa in [false, true] {
+            let arch = swin.clone().into();
+            let config = ModelConfig {
+                spt: true,
+                lsa,
+                arch,
+            };
+            let look = seen_by(&config);
+            for (map, borders) in look.layers.iter().zip([vec![2], vec![1, 3]]) {
+                assert_eq!((map.grid, map.before), ([4, 4], 0));
+                assert_eq!(map.borders, borders);
+                // Which window a row or a column lies in.
+                let part = |at: usize| borders.iter().filter(|&&border| border <= at).count();
+                let window = |token: usize| (part(token / 4), part(token % 4));
+                for token in 0..16 {
+                    let paid = map.from(None, token);
+                    assert!((paid.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+                    let same = |other: &usize| window(*other) == window(token);
+                    let alone = (0..16).filter(same).count() == 1;
+                    for (other, paid) in paid.into_iter().enumerate() {
+                        // A token that has a region to itself and may not look at itself looks at others.
+                        let expected = same(&other) && !(lsa && other == token);
+                        assert!((paid > 0.0) == expected || (alone && lsa), "{token} {other}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn of_class_attention_the_class_tokens_is_shown() {
+        let cait = CaitConfig {
+            image_size: 8,
+            patch_size: 4,
+            dim: 8,
+            depth: 1,
+            class_depth: 1,
+            heads: 2,
+            key_dim: 4,
+            mlp_width: 8,
+            ..CaitConfig::default()
+        };
+        let config = ModelConfig {
+            spt: false,
+            lsa: true,
+            arch: cait.into(),
+        };
+        let look = seen_by(&config);
+        let [patches, class] = &look.layers[..] else {
+            panic!("{:?}", look.layers)
+        };
+        assert_eq!((patches.before, patches.of_class), (0, false));
+        assert_eq!((class.before, class.of_class, class.grid), (1, true, [2, 2]));
+        let received = class.received(Some(1));
+        assert_eq!(received, class.values[25..][1..5]);
+        assert!((received.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+        assert!(received.iter().any(|share| (share - 0.25).abs() > 1e-4));
+        assert!(look.rollout().is_some());
+    }
+
     /// Two tokens, two heads, two layers.
     fn by_hand(values: [[f32; 8]; 2], shares: Option<Vec<f32>>) -> Look {
         let layers = values.map(|values| AttentionMap {
@@ -241,6 +325,8 @@ mod tests {
             heads: 2,
             grid: [1, 2],
             before: 0,
+            of_class: false,
+            borders: vec![],
             sharpness: None,
             values: values.to_vec(),
         });

@@ -279,6 +279,7 @@ impl Layer for AttentionResidual {
             heads: self.config.heads,
             sharpness: self.sharpness(),
             of_class: false,
+            windows: self.config.windows,
         })
     }
 

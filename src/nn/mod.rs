@@ -49,6 +49,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 use smallvit_kernels::matrix::Precision;
 use smallvit_kernels::ops::ImageOp;
+use smallvit_kernels::windows::Windows;
 
 pub use context::Context;
 pub use step::Step;
@@ -86,6 +87,8 @@ pub struct Attending {
     pub sharpness: Option<Vec<f64>>,
     /// Whether the first token, a class token, attends to the others, and those to nothing.
     pub of_class: bool,
+    /// The windows in which tokens attend to each other; none where all attend to all.
+    pub windows: Option<Windows>,
 }
 
 /// The leaf of a parameter's name, and its value.

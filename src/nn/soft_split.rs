@@ -151,6 +151,7 @@ impl Layer for TokenAttention {
             heads: 1,
             sharpness: learned.map(|tau| vec![f64::from(tau.values[0]) / plain]),
             of_class: false,
+            windows: None,
         })
     }
 

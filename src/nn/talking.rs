@@ -135,6 +135,7 @@ impl Layer for TalkingResidual {
             heads: self.config.heads,
             sharpness: learned.map(|tau| tau.values.iter().map(times_root).collect()),
             of_class: self.config.of_class,
+            windows: None,
         })
     }
 
@@ -207,11 +208,13 @@ impl Layer for TalkingResidual {
         let key = self.by_head(key_value.clone().narrow(2, 0, inner));
         let value = self.by_head(key_value.narrow(2, inner, inner));
         let [_, _, queries, _] = query.dims();
-        let scores = query.matmul(key.swap_dims(2, 3));
-        let scores = match &self.temperature {
-            Some(tau) => scores * tau.val().reshape([1, heads, 1, 1]),
-            None => scores / (key_dim as f32).sqrt(),
+        // Before the product: a temperature's gradient is a sum that nearly cancels, the less exact the more
+        // numbers it has, and queries are fewer than scores.
+        let query = match &self.temperature {
+            Some(tau) => query * tau.val().reshape([1, heads, 1, 1]),
+            None => query / (key_dim as f32).sqrt(),
         };
+        let scores = query.matmul(key.swap_dims(2, 3));
         let set = |scores: Tensor<4>, to: f32| {
             // `diag_mask` is false on the diagonal.
             let diagonal = Tensor::<2, Bool>::diag_mask([tokens, tokens], 0, &scores.device())

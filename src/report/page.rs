@@ -703,6 +703,7 @@ mod tests {
             width: 2,
             channels: 3,
             pixels: vec![7; 12],
+            borders: vec![],
         };
         let line = |stroke| Series {
             label: AWKWARD.into(),

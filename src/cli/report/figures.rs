@@ -166,6 +166,7 @@ pub fn mistakes(
                 width: shape[1],
                 channels: shape[2],
                 pixels: pixels.to_vec(),
+                borders: vec![],
             },
             attention: map.map(|(values, grid)| seen.under("", &values, grid)),
             number: row.image,

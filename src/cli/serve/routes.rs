@@ -434,12 +434,17 @@ fn explanation(about: About, info: &ModelInfo, look: &Look, seen: &Seen) -> Answ
         name: map.path.clone(),
         grid: map.grid,
         temperature: map.sharpness.clone(),
+        borders: map.borders.clone(),
+        of_class: map.of_class,
         heads: (0..map.heads)
             .map(|head| Head {
                 received: map.received(Some(head)),
             })
             .collect(),
-        maps: STANDARD.encode(maps(map)),
+        maps: match map.of_class {
+            true => String::new(),
+            false => STANDARD.encode(maps(map)),
+        },
     };
     let cut = info.config.cut();
     let views = info.config.spt.then(|| seen.views(cut, true));
@@ -511,6 +516,8 @@ mod tests {
             heads: 1,
             grid: [1, 2],
             before: 1,
+            of_class: false,
+            borders: vec![],
             sharpness: None,
             // Three tokens, the first the class token.
             values: vec![0.2, 0.4, 0.4, 0.5, 0.25, 0.25, 0.1, 0.6, 0.3],

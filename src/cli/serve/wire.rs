@@ -93,15 +93,19 @@ pub struct Layer {
     pub grid: [usize; 2],
     /// By how much each head's attention is sharper than without Locality Self-Attention (1 is as without).
     pub temperature: Option<Vec<f64>>,
+    /// Rows (and columns) before which another window begins, where tokens attend to each other in windows.
+    pub borders: Vec<usize>,
+    /// Whether only the class token attends to others.
+    pub of_class: bool,
     pub heads: Vec<Head>,
     /// Base64 of bytes, head × query × key: each 255 × the probability, as a part of its row's largest. Without a
-    /// class token.
+    /// class token; empty where only that attends.
     pub maps: String,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct Head {
-    /// The mean attention that each token is paid.
+    /// The mean attention that each token is paid; where only the class token attends, by that.
     pub received: Vec<f32>,
 }
 

@@ -44,6 +44,7 @@ pub fn overlay(
         width,
         channels: 3,
         pixels: (0..height * width).flat_map(pixel).collect(),
+        borders: vec![],
     }
 }
 

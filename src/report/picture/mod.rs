@@ -253,6 +253,7 @@ mod tests {
             width: 16,
             channels: 3,
             pixels: vec![100; 16 * 16 * 3],
+            borders: vec![],
         };
         let token = Token {
             size: 16,

@@ -19,6 +19,8 @@ pub struct SheetImage {
     pub channels: usize,
     /// `[row, column, channel]`, without gaps.
     pub pixels: Vec<u8>,
+    /// Lines that are drawn across it, down as well as along: at which parts of its sides.
+    pub borders: Vec<f64>,
 }
 
 const MARGIN: f64 = 28.0;
@@ -104,6 +106,16 @@ pub fn images(
             let at = (left + ((cell - magnified(image.width)) / 2.0).floor(), top);
             let shape = (image.height, image.width, image.channels);
             canvas.image(at, shape, &image.pixels, magnification)?;
+            let (width, height) = (magnified(image.width), magnified(image.height));
+            for part in &image.borders {
+                let (x, y) = (at.0 + part * width, at.1 + part * height);
+                for line in [
+                    [(x, at.1), (x, at.1 + height)],
+                    [(at.0, y), (at.0 + width, y)],
+                ] {
+                    canvas.line(&line, 1.0, INK);
+                }
+            }
             let below = top + image_height(row.0) + 14.0;
             for (line, text) in caption.iter().enumerate() {
                 let y = below + line as f64 * CAPTION_LINE;
@@ -164,6 +176,7 @@ mod tests {
             width,
             channels: 1,
             pixels: vec![value; height * width],
+            borders: vec![],
         }
     }
 
@@ -186,6 +199,18 @@ mod tests {
             span(places.iter().map(|p| p.1).collect()),
             span(places.iter().map(|p| p.0).collect()),
         )
+    }
+
+    #[test]
+    fn borders_are_lines_across_an_image() {
+        let mut image = grey("", 32, 32, 200);
+        image.borders = vec![0.25, 0.75];
+        let picture = rendered(super::images("", &[image], 1, 4));
+        let (plain, rows, columns) = found(&picture, 200);
+        assert_eq!((rows, columns), (128, 128));
+        // Four lines of a pixel's width, which may lie between two.
+        let drawn = 128 * 128 - plain;
+        assert!((4 * 128 - 4..=8 * 128).contains(&drawn), "{drawn}");
     }
 
     #[test]
