@@ -105,6 +105,23 @@ fn wait_for(path: &Path) {
     }
 }
 
+/// How a program ended that has been told to. A shell without job control, and `nohup`, have what they put in the
+/// background ignore interrupts; so do these tests then, and all programs that they start.
+fn ended(child: &mut std::process::Child) -> std::process::ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if began.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            panic!("it goes on 120 s after it was told to end (are these tests run with signals ignored?)");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }

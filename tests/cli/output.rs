@@ -559,7 +559,7 @@ fn a_signal_ends_any_command_and_leaves_no_temporary() {
             .status();
         // It may have ended already, and then has its own status.
         assert!(kill.is_ok());
-        child.wait().unwrap().code()
+        ended(&mut child).code()
     };
     // Nobody reads from the pipe, so that the command is still there.
     let pipe = dir.path().join("pipe.png");

@@ -304,7 +304,7 @@ impl Server {
             .status()
             .unwrap();
         assert!(asked.success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        assert_eq!(ended(&mut self.child).code(), Some(0));
     }
 }
 

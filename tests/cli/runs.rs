@@ -21,7 +21,7 @@ fn stopped(dir: &Path, out: &str, epochs: usize) -> PathBuf {
     wait_for(&run.join("checkpoints/best.safetensors"));
     wait_for(&run.join("checkpoints/previous.safetensors"));
     interrupt(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(ended(&mut child).code(), Some(130));
     run
 }
 
@@ -83,7 +83,7 @@ fn a_comparison_has_one_writer_at_a_time() {
     let holder = format!("process {} is at work on this run", child.id());
     assert!(message.contains(&holder), "{message}");
     interrupt(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(ended(&mut child).code(), Some(130));
     assert_eq!(
         fs::read(dir.path().join("run/recipe.toml")).unwrap(),
         before
@@ -361,7 +361,7 @@ fn a_run_whose_last_checkpoint_is_gone_does_not_begin_anew() {
     wait_for(&last);
     interrupt(&child);
     let output = {
-        child.wait().unwrap();
+        ended(&mut child);
         let mut text = String::new();
         std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut text).unwrap();
         text
@@ -792,7 +792,7 @@ fn what_was_ignored_from_the_start_stays_ignored() {
     for name in ["HUP", "INT"] {
         signal(&child, name);
     }
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(ended(&mut child).code(), Some(0));
     assert!(dir.path().join("run/result.json").exists());
 }
 
@@ -823,7 +823,7 @@ fn a_terminal_that_goes_twice_loses_nothing() {
         .args(["-s", "HUP", &child.id().to_string()])
         .stderr(Stdio::null())
         .status();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(ended(&mut child).code(), Some(130));
     assert!(dir.path().join("run/checkpoints/last.safetensors").exists());
 }
 
