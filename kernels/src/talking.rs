@@ -229,12 +229,11 @@ impl Talking {
         if self.diagonal == Diagonal::Zero {
             self.set_diagonal(d_scores, 0, 0.0);
         }
-        for head in 0..heads {
+        for (head, (&scale, d_scale)) in mixing.scales.iter().zip(d_scales).enumerate() {
             let at = head * square..(head + 1) * square;
-            let scale = mixing.scales[head];
             // A score is its scale times q · k. (A scale of exactly 0, which no step meets, stays as it is.)
             if scale != 0.0 {
-                d_scales[head] += dot(&d_scores[at.clone()], &scores[at.clone()]) / scale;
+                *d_scale += dot(&d_scores[at.clone()], &scores[at.clone()]) / scale;
             }
             let d_scores = Matrix::new(&d_scores[at], rows, keys);
             let (q, k) = (self.part(qkv, head, 0), self.part(qkv, head, 1));

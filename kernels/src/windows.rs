@@ -32,7 +32,11 @@ impl Windows {
 
     /// Rows of the grid (and columns, where it is square) before which another window or region begins.
     pub fn borders(&self) -> Vec<usize> {
-        let first = if self.shift == 0 { self.side } else { self.shift };
+        let first = if self.shift == 0 {
+            self.side
+        } else {
+            self.shift
+        };
         (first..self.height).step_by(self.side).collect()
     }
 
@@ -155,7 +159,7 @@ mod tests {
             windows.gather(window, &grid[1..], 3, 2, &mut part);
             windows.scatter(window, &part, 2, &mut back[1..], 3);
         }
-        let untouched = |i: usize| i % 3 == 0;
+        let untouched = |i: usize| i.is_multiple_of(3);
         for (i, (back, grid)) in back.iter().zip(&grid).enumerate() {
             assert_eq!(*back, if untouched(i) { -1.0 } else { *grid });
         }

@@ -168,7 +168,9 @@ pub fn look(model: &Model, image: &[f32], shape: [usize; 3], device: &Device) ->
             grid: [side, side],
             before: tokens - side * side,
             of_class: attention.of_class,
-            borders: attention.windows.map_or(vec![], |windows| windows.borders()),
+            borders: attention
+                .windows
+                .map_or(vec![], |windows| windows.borders()),
             sharpness: attention.sharpness,
             values,
         }
@@ -280,7 +282,10 @@ mod tests {
                     for (other, paid) in paid.into_iter().enumerate() {
                         // A token that has a region to itself and may not look at itself looks at others.
                         let expected = same(&other) && !(lsa && other == token);
-                        assert!((paid > 0.0) == expected || (alone && lsa), "{token} {other}");
+                        assert!(
+                            (paid > 0.0) == expected || (alone && lsa),
+                            "{token} {other}"
+                        );
                     }
                 }
             }
@@ -310,7 +315,10 @@ mod tests {
             panic!("{:?}", look.layers)
         };
         assert_eq!((patches.before, patches.of_class), (0, false));
-        assert_eq!((class.before, class.of_class, class.grid), (1, true, [2, 2]));
+        assert_eq!(
+            (class.before, class.of_class, class.grid),
+            (1, true, [2, 2])
+        );
         let received = class.received(Some(1));
         assert_eq!(received, class.values[25..][1..5]);
         assert!((received.iter().sum::<f32>() - 1.0).abs() < 1e-5);

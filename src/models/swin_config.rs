@@ -340,8 +340,10 @@ mod tests {
             let found = error.remedy();
             assert!(found.contains(remedy), "{problem}: {found}");
         }
-        let mut alone = SwinConfig::default();
-        alone.window = 1;
+        let alone = SwinConfig {
+            window: 1,
+            ..SwinConfig::default()
+        };
         assert!(alone.check(true, false).is_ok());
     }
 }

@@ -263,7 +263,7 @@ fn pit(parts: &[&str]) -> Option<(String, Layout)> {
             let number: usize = number.parse().ok()?;
             let stage = format!("stages.{}", number.div_ceil(2));
             let (rest, layout) = match rest {
-                ["layers", block, rest @ ..] if number % 2 == 0 => {
+                ["layers", block, rest @ ..] if number.is_multiple_of(2) => {
                     let (rest, layout) = pre_norm(rest)?;
                     (format!("blocks.{block}.{rest}"), layout)
                 }

@@ -116,7 +116,9 @@ fn ended(child: &mut std::process::Child) -> std::process::ExitStatus {
         if began.elapsed() > Duration::from_secs(120) {
             child.kill().unwrap();
             child.wait().unwrap();
-            panic!("it goes on 120 s after it was told to end (are these tests run with signals ignored?)");
+            panic!(
+                "it goes on 120 s after it was told to end (are these tests run with signals ignored?)"
+            );
         }
         std::thread::sleep(Duration::from_millis(5));
     }
