@@ -44,7 +44,7 @@ impl Dense {
         let mut shape = x.dims();
         let rows = shape.iter().product::<usize>() / input;
         shape[D - 1] = output;
-        let x = x.reshape([rows, input]).matmul(self.kernel.val());
+        let x = product(x.reshape([rows, input]), self.kernel.val());
         let x = match &self.bias {
             Some(bias) => x + bias.val().unsqueeze(),
             None => x,
@@ -80,6 +80,27 @@ impl LayerNorm {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         burn::tensor::module::layer_norm(x, self.gamma.val(), Some(self.beta.val()), self.epsilon)
     }
+}
+
+/// The most that the Flex backend adds up in one go.
+const LONGEST_SUM: usize = 128;
+
+/// x · kernel. The Flex backend sums one number after another, as exactly as that is: of patches with their
+/// shifts, a thousand numbers long, gradients that nearly cancel lose four digits. So there long sums are in parts.
+/// Other backends have trees.
+fn product(x: Tensor<2>, kernel: Tensor<2>) -> Tensor<2> {
+    let [length, _] = kernel.dims();
+    if !fused::can(&x) || length <= LONGEST_SUM {
+        return x.matmul(kernel);
+    }
+    let parts = (0..length).step_by(LONGEST_SUM).map(|from| {
+        let part = LONGEST_SUM.min(length - from);
+        let x = x.clone().narrow(1, from, part);
+        x.matmul(kernel.clone().narrow(0, from, part))
+    });
+    parts
+        .reduce(|sum, part| sum + part)
+        .expect("a kernel has rows")
 }
 
 /// GELU(x) = x · Φ(x), by the error function (Hendrycks and Gimpel, arXiv 1606.08415).

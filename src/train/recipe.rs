@@ -1096,7 +1096,12 @@ mod tests {
                 "model.tokenizer:",
                 "spt = false",
             ),
-            (&["model.family=swim"], "model.family:", "choose vit"),
+            (
+                &["model.family=swim"],
+                "model.family:",
+                "did you mean swin?",
+            ),
+            (&["model.family=rnn"], "model.family:", "choose vit"),
             (&["model=5"], "model: 5 is a whole number", "give a table"),
             (&["model.dropout=1.0"], "model.dropout:", "less than 1"),
             (&["augment.zoom=1.5"], "augment.zoom:", "less than 1"),
