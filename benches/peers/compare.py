@@ -72,9 +72,9 @@ CASES = [
     Case("training, bf16", 256, bf16=True, keras=True),
     Case("training, the paper's", 128, settings=PAPER),
     Case("training, the paper's, bf16", 128, settings=PAPER, bf16=True),
-    *[Case("training, the zoo's", 128, model=idea + family, steps=3)
+    *[Case("training, the zoo's", 32, model=idea + family, steps=3)
       for family in ["t2t", "cait", "pit", "swin"] for idea in ["", "sl-"]],
-    *[Case("inference, the zoo's", 128, model="sl-" + family, inference=True)
+    *[Case("inference, the zoo's", 64, model="sl-" + family, inference=True)
       for family in ["t2t", "cait", "pit", "swin"]],
     Case("training, quickstart", 64, recipe="quickstart", steps=30),
     Case("training, 16 tokens", 16, settings=SMALL, steps=100),

@@ -8,9 +8,11 @@ use smallvit::atomic;
 use smallvit::input;
 use smallvit::models::ModelName;
 use smallvit::train::checkpoint;
+use smallvit::train::choose;
 use smallvit::train::device::check_precision;
 use smallvit::train::folder::RunFolder;
 use smallvit::train::history::Epoch;
+use smallvit::train::prepare::Prepared;
 use smallvit::train::recipe::Recipe;
 use smallvit::train::result::{RunResult, write_result};
 use smallvit::train::room::{self, Disk};
@@ -28,7 +30,7 @@ use super::report;
 use super::show::{draw_token, draws_tokens};
 use super::signals;
 use super::train::{
-    Job, choose, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
+    Job, draw_curves, drawn_again, print_plans, print_results, refuse_lost, run_plan,
     tell_lost_and_restarted, tell_sizes,
 };
 
@@ -49,7 +51,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
     /// Go on with the comparison in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "data", "models", "seeds", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "pflop", "data", "models", "seeds", "out", "dry_run"])]
     resume: Option<PathBuf>,
 }
 
@@ -97,10 +99,10 @@ impl Compared {
         }
     }
 
-    /// The runs in their order: all models of a seed, then those of the next. A run's recipe, and its folder
-    /// in the comparison's.
-    fn runs(&self, recipe: &Recipe, folder: &RunFolder) -> Vec<(Recipe, RunFolder)> {
-        let mut runs = vec![];
+    /// The runs in their order: all models of a seed, then those of the next. A run's recipe with its seed, its
+    /// model, and its folder in the comparison's.
+    fn places(&self, recipe: &Recipe, folder: &RunFolder) -> Vec<(Recipe, ModelName, RunFolder)> {
+        let mut all = vec![];
         for number in 0..self.seeds() {
             let recipe = recipe.with_seed_after(number);
             let seed = recipe.train.seed;
@@ -109,13 +111,32 @@ impl Compared {
                 _ => folder.0.join(format!("seed-{seed}")),
             };
             for &model in self.models() {
-                let mut recipe = recipe.clone();
-                recipe.model = recipe.model.named(model);
-                runs.push((recipe, RunFolder(place.join(model.to_string()))));
+                let own = RunFolder(place.join(model.to_string()));
+                all.push((recipe.clone(), model, own));
             }
         }
-        runs
+        all
     }
+
+    /// The same, with each run's recipe.
+    fn runs(
+        &self,
+        recipe: &Recipe,
+        data: &Prepared,
+        folder: &RunFolder,
+    ) -> Vec<(Recipe, RunFolder)> {
+        let places = self.places(recipe, folder).into_iter();
+        let run = |(recipe, model, own): (Recipe, _, _)| (recipe_of(&recipe, data, model), own);
+        places.map(run).collect()
+    }
+}
+
+/// A model's recipe in a comparison, with as many epochs as take the work that each is given.
+fn recipe_of(recipe: &Recipe, data: &Prepared, model: ModelName) -> Recipe {
+    let mut recipe = recipe.clone();
+    recipe.model = recipe.model.named(model);
+    choose::arithmetic(&mut recipe, data);
+    recipe
 }
 
 pub fn run(arguments: Arguments) -> Result<()> {
@@ -167,20 +188,21 @@ pub fn run(arguments: Arguments) -> Result<()> {
     if let Some(&last) = compared.models().last()
         && recipe.choose.is_open()
     {
-        // By the model that does the most, and the same for all.
+        // By the model that does the most, and the same for all; but epochs for as much work are each one's own.
+        let pflop = std::mem::take(&mut recipe.choose.pflop);
         let own = recipe.model.clone();
         recipe.model = own.named(last);
-        choose(&mut recipe, &mut prepared, &options.all_settings(), &run)?;
+        super::train::choose(&mut recipe, &mut prepared, &options.all_settings(), &run)?;
         recipe.model = match last.family == own.name().family {
             true => recipe.model.named(own.name()),
             false => own,
         };
+        recipe.choose.pflop = pflop;
     }
     if run.dry_run {
         let mut plans = vec![];
         for &model in compared.models() {
-            let mut recipe = recipe.clone();
-            recipe.model = recipe.model.named(model);
+            let recipe = recipe_of(&recipe, &prepared, model);
             prepared.info.config = recipe.model.clone();
             plans.push(run_plan(&recipe, &prepared, &run)?);
         }
@@ -193,7 +215,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
         RunFolder(out.unwrap_or_else(|| "runs".into()))
     });
     let (mut disks, mut written) = (vec![], 0);
-    for (recipe, own) in compared.runs(&recipe, &place) {
+    for (recipe, own) in compared.runs(&recipe, &prepared, &place) {
         checkpoint::check_recipe(&own, &recipe, &place.recipe())?;
         check_own_recipe(&own, &recipe)?;
         if !own.result().exists() {
@@ -220,7 +242,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
     }
     tell_sizes(&prepared, &run);
     let stop = signals::stop_flag();
-    let runs = compared.runs(&recipe, &folder);
+    let runs = compared.runs(&recipe, &prepared, &folder);
     let mut job = Job {
         options: &run,
         data_options: &data,
@@ -457,8 +479,8 @@ fn check_models(models: &[ModelName], place: &str) -> Result<()> {
 pub fn runs_in(folder: &RunFolder) -> Result<Vec<RunFolder>> {
     let compared = resumed(folder)?;
     let recipe = Recipe::restore(&folder.recipe())?.recipe;
-    let runs = compared.runs(&recipe, folder);
-    Ok(runs.into_iter().map(|(_, run)| run).collect())
+    let places = compared.places(&recipe, folder).into_iter();
+    Ok(places.map(|(_, _, own)| own).collect())
 }
 
 /// What an earlier comparison is of.

@@ -44,6 +44,10 @@ pub struct RecipeOptions {
     /// As many epochs as fit into so many minutes a run; short for --set choose.minutes=M.
     #[arg(long, value_name = "M", value_parser = minutes, allow_hyphen_values = true, conflicts_with = "epochs")]
     pub minutes: Option<f64>,
+    /// As many epochs as take so much arithmetic a run, in PFLOP (10¹⁵ additions and multiplications of products):
+    /// the same for each model of a comparison; short for --set choose.pflop=X.
+    #[arg(long, value_name = "X", value_parser = minutes, allow_hyphen_values = true, conflicts_with_all = ["epochs", "minutes"])]
+    pub pflop: Option<f64>,
     #[command(flatten)]
     pub precision: PrecisionOption,
 }
@@ -150,6 +154,7 @@ impl RecipeOptions {
         settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
         settings.extend(self.precision.setting());
         settings.extend(self.minutes.map(|m| format!("choose.minutes={m:?}")));
+        settings.extend(self.pflop.map(|x| format!("choose.pflop={x:?}")));
         settings
     }
 
@@ -162,8 +167,9 @@ impl RecipeOptions {
     ) -> Result<Recipe> {
         let name = self.name(data);
         let mut settings = self.all_settings();
-        if setting(&settings, "train.epochs").is_some() && self.minutes.is_none() {
-            // Who says how many epochs has chosen.
+        let is_set = |name| setting(&settings, name).is_some();
+        if (is_set("train.epochs") && self.minutes.is_none()) || is_set("choose.pflop") {
+            // Who says how many epochs, or how much work, has chosen.
             settings.push("choose.minutes=0.0".into());
         }
         settings.extend(shorter_warmup(name, &settings, quiet));
@@ -266,7 +272,7 @@ pub fn whole(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Cl
     }
 }
 
-/// For clap: minutes.
+/// For clap: minutes, or PFLOP.
 fn minutes(text: &str) -> Result<f64, String> {
     let minutes = text.parse().ok();
     minutes

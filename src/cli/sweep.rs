@@ -108,7 +108,7 @@ pub fn run(arguments: Arguments) -> Result<()> {
                 "choose",
                 "a sweep's runs are to be told beforehand, and this recipe leaves sizes or epochs to be \
                  chosen",
-                "set choose.sizes=false, choose.minutes=0, choose.augmentation=false and train.epochs; `smallvit train --dry-run` \
+                "set choose.sizes=false, choose.minutes=0, choose.pflop=0, choose.augmentation=false and train.epochs; `smallvit train --dry-run` \
                  says what would be chosen",
             ));
         }

@@ -51,7 +51,7 @@ pub struct Arguments {
     #[arg(long, value_name = "RUN|FILE")]
     init: Option<PathBuf>,
     /// Go on with the run in this folder.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "data", "model", "init", "out", "dry_run"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["recipe", "settings", "epochs", "batch", "lr", "seed", "minutes", "pflop", "data", "model", "init", "out", "dry_run"])]
     resume: Option<PathBuf>,
     /// From which checkpoint.
     #[arg(long, value_enum, default_value_t, requires = "resume")]
@@ -182,8 +182,8 @@ pub fn choose(
     if !recipe.choose.is_open() {
         return Ok(());
     }
-    // Of epochs and minutes the recipe was told which it is to be.
-    let epochs = if recipe.choose.minutes > 0.0 {
+    // Of epochs and minutes (or work) the recipe was told which it is to be.
+    let epochs = if recipe.choose.minutes > 0.0 || recipe.choose.pflop > 0.0 {
         "train.epochs"
     } else {
         "choose."
@@ -207,6 +207,7 @@ pub fn choose(
         let plan = run_plan(recipe, data, options)?;
         chosen.extend(choose::epochs(recipe, &plan));
     }
+    chosen.extend(choose::arithmetic(recipe, data));
     chosen.extend(choose::augmentation(recipe));
     *recipe = recipe.with(&settings)?;
     if !options.quiet && !options.json && !chosen.is_empty() {
@@ -331,6 +332,7 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions, seeds: u64) {
                 plan.model.to_string(),
                 words::count(plan.parameters),
                 format!("{:.1}", plan.macs as f64 / 1e6),
+                words::count(plan.epochs),
                 words::seconds(plan.seconds_per_step),
                 words::seconds(plan.seconds),
                 words::bytes(plan.memory_bytes),
@@ -342,23 +344,17 @@ pub fn print_plans(plans: &[Plan], options: &RunOptions, seeds: u64) {
         "model",
         "parameters",
         "mega-MACs",
+        "epochs",
         "a step",
         "time",
         "memory",
         "disk",
     ];
     output::table(&header, &rows);
-    let steps = |plan: &Plan| {
-        let (epochs, steps) = (plan.epochs, plan.steps_per_epoch);
-        format!(
-            "{} of {}",
-            words::counted(epochs, "epoch"),
-            words::counted(steps, "step")
-        )
-    };
+    let steps = |plan: &Plan| words::counted(plan.steps_per_epoch, "step");
     let most = plans.iter().map(|plan| plan.most_disk_bytes).max();
     output::prose(format!(
-        "\n{}; {} in all{}. Measured on a few steps, which were thrown away; no run was written. \
+        "\n{} an epoch; {} in all{}. Measured on a few steps, which were thrown away; no run was written. \
          mega-MACs: million multiplications and additions an image, forward. While a checkpoint is written, a run has {} on disk.",
         plans.first().map(steps).unwrap_or_default(),
         words::seconds(seeds as f64 * plans.iter().map(|plan| plan.seconds).sum::<f64>()),

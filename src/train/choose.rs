@@ -22,6 +22,10 @@ pub struct ChooseRecipe {
     /// As many epochs as fit into so many minutes, measured on a few steps, with the warm-up and the
     /// averaged weights' decay for them (not Lookahead's); 0 leaves them as the recipe says.
     pub minutes: f64,
+    /// As many epochs as take so many PFLOP, 10¹⁵ additions and multiplications of products (six for each of the model's
+    /// multiplications and each image that it is trained on), with the warm-up's share; 0 leaves them as the
+    /// recipe says. Models of a comparison are each given as much.
+    pub pflop: f64,
     /// Whether TrivialAugment is left out of a training too short for it.
     pub augmentation: bool,
 }
@@ -44,19 +48,31 @@ const AVERAGED: f64 = 0.03;
 impl ChooseRecipe {
     /// Whether anything is left to choose.
     pub fn is_open(&self) -> bool {
-        self.sizes || self.minutes > 0.0 || self.augmentation
+        self.sizes || self.minutes > 0.0 || self.pflop > 0.0 || self.augmentation
     }
 
     /// Refuses impossible values, naming the field.
     pub fn check(&self) -> Result<()> {
-        if (0.0..=1e6).contains(&self.minutes) {
-            return Ok(());
+        for (field, value) in [
+            ("choose.minutes", self.minutes),
+            ("choose.pflop", self.pflop),
+        ] {
+            if !(0.0..=1e6).contains(&value) {
+                return Err(Error::recipe(
+                    field,
+                    format!("{value:?} is out of range"),
+                    "choose 0 (off) or more, and at most 1e6",
+                ));
+            }
         }
-        Err(Error::recipe(
-            "choose.minutes",
-            format!("{:?} is out of range", self.minutes),
-            "choose 0 (off) or more, and at most 1e6",
-        ))
+        if self.minutes > 0.0 && self.pflop > 0.0 {
+            return Err(Error::recipe(
+                "choose.pflop",
+                "epochs are to be chosen by minutes, too",
+                "choose one of them: choose.minutes = 0 or choose.pflop = 0",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +175,28 @@ pub fn epochs(recipe: &mut Recipe, plan: &Plan) -> Option<String> {
     ))
 }
 
+/// Chooses epochs for the arithmetic that a run may take; says so. (Images that are smaller at first count as if
+/// they were not.)
+pub fn arithmetic(recipe: &mut Recipe, data: &Prepared) -> Option<String> {
+    let pflop = std::mem::take(&mut recipe.choose.pflop);
+    if pflop == 0.0 {
+        return None;
+    }
+    let size = recipe
+        .model
+        .size(data.info.input[2], data.info.classes.len());
+    let of_epoch = 6e-15 * size.macs as f64 * data.train.samples.len() as f64;
+    // Half of an epoch more or less is no other amount of work; none at all would be.
+    let epochs = (pflop / of_epoch).round().clamp(1.0, 1e5);
+    let train = &mut recipe.train;
+    train.warmup_epochs *= epochs / train.epochs as f64;
+    train.epochs = epochs as u64;
+    Some(format!(
+        "{} for {pflop} PFLOP: {of_epoch:.2e} each",
+        words::counted(train.epochs, "epoch")
+    ))
+}
+
 /// Leaves TrivialAugment out of a training that is too short for it; says so.
 pub fn augmentation(recipe: &mut Recipe) -> Option<String> {
     let asked = std::mem::take(&mut recipe.choose.augmentation);
@@ -215,6 +253,30 @@ mod tests {
             assert_eq!(recipe.train.epochs, chosen);
             assert!(told.contains(why), "{told}");
         }
+    }
+
+    #[test]
+    fn models_are_given_as_many_epochs_as_take_the_same_arithmetic() {
+        let mut recipe = testing::recipe();
+        let data = testing::prepared(&recipe);
+        assert_eq!(arithmetic(&mut recipe, &data), None);
+        (recipe.train.epochs, recipe.train.warmup_epochs) = (10, 2.0);
+        let size = recipe
+            .model
+            .size(data.info.input[2], data.info.classes.len());
+        let of_epoch = 6e-15 * size.macs as f64 * data.train.samples.len() as f64;
+        recipe.choose.pflop = 25.3 * of_epoch;
+        recipe.check().unwrap();
+        let told = arithmetic(&mut recipe, &data).unwrap();
+        assert!(told.starts_with("25 epochs for "), "{told}");
+        assert_eq!((recipe.train.epochs, recipe.train.warmup_epochs), (25, 5.0));
+        assert!(!recipe.choose.is_open());
+        recipe.choose.pflop = 1e-9 * of_epoch;
+        arithmetic(&mut recipe, &data).unwrap();
+        assert_eq!((recipe.train.epochs, recipe.train.warmup_epochs), (1, 0.2));
+        (recipe.choose.pflop, recipe.choose.minutes) = (1.0, 1.0);
+        let error = recipe.check().unwrap_err();
+        assert!(error.to_string().starts_with("choose.pflop: "), "{error}");
     }
 
     #[test]

@@ -172,14 +172,19 @@ impl MapParameter for Fill<'_> {
 /// one.
 pub fn depths<'a>(names: impl Iterator<Item = &'a str>) -> BTreeMap<String, usize> {
     let names: Vec<&str> = names.collect();
-    // Blocks and merges in the model's order.
+    // Blocks and what is between them, in the model's order.
+    let splits = names.iter().any(|name| name.starts_with("splits."));
     let key = |name: &str| -> Option<Vec<usize>> {
         let parts: Vec<&str> = name.split('.').collect();
         let number = |at: usize| parts.get(at).and_then(|part| part.parse().ok());
         match parts.as_slice() {
-            ["blocks", ..] => Some(vec![number(1)?]),
-            ["stages", _, "merge", ..] => Some(vec![number(1)?]),
-            ["stages", _, "blocks", ..] => Some(vec![number(1)?, number(3)?]),
+            ["splits", ..] => Some(vec![0, number(1)?]),
+            ["embedding" | "sequence", ..] if splits => Some(vec![0, usize::MAX]),
+            ["blocks", ..] => Some(vec![1, number(1)?]),
+            ["stages", _, "merge" | "downsample", ..] => Some(vec![1, number(1)?]),
+            ["stages", _, "blocks", ..] => Some(vec![1, number(1)?, number(3)?]),
+            ["class_token", ..] => Some(vec![2]),
+            ["class_blocks", ..] => Some(vec![2, number(1)?]),
             _ => None,
         }
     };
@@ -291,5 +296,22 @@ mod tests {
         ];
         let depths = super::depths(names.into_iter().chain(["blocks.2.mlp.norm.beta"]));
         assert_eq!(names.map(|name| depths[name]), [0, 0, 2]);
+        // A T2T's splits come before its embedding, a CaiT's class token behind its blocks.
+        let names = [
+            "splits.0.mlp.norm.beta",
+            "embedding.projection.bias",
+            "blocks.0.mlp.norm.beta",
+        ];
+        let depths = super::depths(names.into_iter());
+        assert_eq!(names.map(|name| depths[name]), [1, 2, 3]);
+        let names = [
+            "embedding.projection.bias",
+            "blocks.1.mlp.norm.beta",
+            "class_token.class_token",
+            "class_blocks.0.mlp.norm.beta",
+            "head.logits.bias",
+        ];
+        let depths = super::depths(names.into_iter());
+        assert_eq!(names.map(|name| depths[name]), [0, 1, 2, 3, 4]);
     }
 }

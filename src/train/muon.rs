@@ -29,16 +29,20 @@ pub(super) struct Matrices {
 
 impl Matrices {
     /// Those of a parameter that Muon steps: a kernel between the first layer and the classifier, which
-    /// mixes channels. Queries, keys and values are three.
+    /// mixes channels. Queries, keys and values are three, or keys and values two.
     pub fn of(name: &str, shape: &[usize]) -> Option<Self> {
         let &[rows, columns] = shape else { return None };
         let first = name.split('.').next().unwrap_or_default();
         let ends = ["embedding", "stem", "sequence", "head"];
-        let of_one_channel = ["mixing.kernel", "score.kernel"];
+        let of_one_channel = ["mixing.kernel", "taps.kernel", "score.kernel"];
         let hidden = name.ends_with(".kernel")
             && !ends.contains(&first)
             && !of_one_channel.iter().any(|end| name.ends_with(end));
-        let count = if name.ends_with("qkv.kernel") { 3 } else { 1 };
+        let count = match name {
+            name if name.ends_with("qkv.kernel") => 3,
+            name if name.ends_with("key_value.kernel") => 2,
+            _ => 1,
+        };
         hidden.then_some(Self {
             rows,
             columns: columns / count,
@@ -186,12 +190,16 @@ mod tests {
             Some((8, 12, 3))
         );
         assert_eq!(of("blocks.0.mlp.hidden.kernel", &[8, 20]), Some((8, 20, 1)));
+        let asked = "class_blocks.1.attention.key_value.kernel";
+        assert_eq!(of(asked, &[8, 24]), Some((8, 12, 2)));
         let merge = "stages.1.merge.projection.kernel";
         assert_eq!(of(merge, &[40, 6]), Some((40, 6, 1)));
         for name in [
             "embedding.projection.kernel",
             "stem.projection.kernel",
             "stages.0.blocks.1.mlp.mixing.kernel",
+            "stages.1.downsample.taps.kernel",
+            "blocks.0.attention.mix_before",
             "pooling.score.kernel",
             "head.hidden.0.kernel",
             "head.logits.kernel",

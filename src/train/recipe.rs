@@ -35,7 +35,7 @@ use crate::settings;
 use crate::strict;
 
 /// The built-in recipes: name and text.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
     ("quickstart", include_str!("../../recipes/quickstart.toml")),
     ("small", include_str!("../../recipes/small.toml")),
     ("keras-2022", include_str!("../../recipes/keras-2022.toml")),
@@ -46,6 +46,7 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("keras-3", include_str!("../../recipes/keras-3.toml")),
     ("paper", include_str!("../../recipes/paper.toml")),
     ("paper-100", include_str!("../../recipes/paper-100.toml")),
+    ("zoo", include_str!("../../recipes/zoo.toml")),
 ];
 
 /// Which images, and what is held out of them.
@@ -964,7 +965,7 @@ mod tests {
                     ..VitConfig::default()
                 },
                 // Held to the paper's code by parameters and multiplications in `models`.
-                "paper" | "paper-100" => VitConfig {
+                "paper" | "paper-100" | "zoo" => VitConfig {
                     image_size: 32,
                     patch_size: 4,
                     dim: 192,

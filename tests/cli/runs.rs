@@ -610,7 +610,8 @@ fn a_dry_run_tells_what_a_run_takes_and_writes_nothing() {
         "parameters",
         "memory",
         "disk",
-        "3 epochs of 12 steps",
+        "epochs",
+        "12 steps an epoch",
     ] {
         assert!(out.contains(word), "{out}");
     }

@@ -263,3 +263,128 @@ fn a_hybrid_trains_is_evaluated_and_predicts() {
         assert!(row[column].parse::<f64>().unwrap() > 0.0, "{name}: {row:?}");
     }
 }
+
+/// Small sizes of each family of the paper's but the ViT.
+const ZOO: [(&str, &[&str]); 4] = [
+    (
+        "sl-t2t",
+        &[
+            "token_dim=8",
+            "dim=16",
+            "depth=2",
+            "heads=2",
+            "image_size=16",
+        ],
+    ),
+    (
+        "sl-cait",
+        &[
+            "dim=8",
+            "depth=1",
+            "class_depth=1",
+            "heads=2",
+            "key_dim=4",
+            "mlp_width=8",
+            "image_size=16",
+        ],
+    ),
+    (
+        "pit",
+        &[
+            "dims=[8,16]",
+            "depths=[1,1]",
+            "heads=[1,2]",
+            "head_dim=4",
+            "image_size=16",
+            "patch_size=2",
+        ],
+    ),
+    (
+        "sl-swin",
+        &[
+            "dims=[8,16]",
+            "depths=[2,1]",
+            "heads=[1,2]",
+            "image_size=16",
+            "patch_size=2",
+        ],
+    ),
+];
+
+#[test]
+fn the_papers_other_models_train_go_on_predict_and_show_where_they_look() {
+    for (model, sizes) in ZOO {
+        let dir = TempDir::new().unwrap();
+        let train = |out: &str, epochs: &str| {
+            let common = [
+                "train", "--quiet", "--model", model, "--batch", "128", "--out", out, "--set",
+            ];
+            let mut command = smallvit(dir.path(), &common);
+            command.arg(format!("train.epochs={epochs}"));
+            for size in sizes {
+                command.args(["--set", &format!("model.{size}")]);
+            }
+            command
+        };
+        // In bfloat16, with a stop in between, and at another number of threads: the same bits.
+        let mut whole = train("whole", "2");
+        whole.args(["--precision", "bf16-emulated", "--threads", "1"]);
+        succeeds(whole);
+        let mut broken = train("broken", "2");
+        broken.args(["--precision", "bf16-emulated", "--threads", "2"]);
+        let mut child = broken.stderr(Stdio::null()).spawn().unwrap();
+        wait_for(&dir.path().join("broken/checkpoints/last.safetensors"));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if !dir.path().join("broken/result.json").exists() {
+            succeeds(smallvit(
+                dir.path(),
+                &["train", "--quiet", "--resume", "broken"],
+            ));
+        }
+        let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
+        assert_eq!(history(&whole), history(&broken), "{model}");
+        assert_eq!(arrays(&whole), arrays(&broken), "{model}");
+
+        let told = succeeds(smallvit(dir.path(), &["evaluate", "whole", "--json"]));
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert!(told["top1"].is_f64(), "{told}");
+        let picture = &pictures(dir.path(), &[90; 32 * 32 * 3], 32)[0];
+        let picture = picture.to_str().unwrap();
+        let said = succeeds(smallvit(dir.path(), &["predict", "whole", picture]));
+        assert!(said.contains('%'), "{said}");
+        let show = ["show", "attention", "whole", picture, "-o", "where.svg"];
+        succeeds(smallvit(dir.path(), &show));
+        assert!(dir.path().join("where.svg").is_file());
+        assert!(broken.join("report.html").is_file());
+    }
+}
+
+#[test]
+fn models_of_a_comparison_are_given_as_much_work() {
+    let dir = TempDir::new().unwrap();
+    let arguments = ["compare", "--quiet", "--pflop", "2e-5", "--out", "both"];
+    succeeds(tiny(dir.path(), &arguments));
+    let epochs = |model: &str| {
+        let recipe = fs::read_to_string(dir.path().join("both").join(model).join("recipe.toml"));
+        let recipe: toml::Table = recipe.unwrap().parse().unwrap();
+        assert_eq!(recipe["choose"]["pflop"].as_float(), Some(0.0));
+        recipe["train"]["epochs"].as_integer().unwrap()
+    };
+    let result = json(&dir.path().join("both/result.json"));
+    let (plain, sl) = (epochs("vit"), epochs("sl-vit"));
+    // Patches with their shifts are five times as wide, and so is the first product.
+    assert!(plain > sl && sl > 1, "{plain} {sl}");
+    assert_eq!(result["models"].as_array().unwrap().len(), 2);
+    // It goes on with what each was given.
+    fs::remove_file(dir.path().join("both/sl-vit/result.json")).unwrap();
+    fs::remove_file(dir.path().join("both/result.json")).unwrap();
+    succeeds(smallvit(
+        dir.path(),
+        &["compare", "--quiet", "--resume", "both"],
+    ));
+    assert_eq!((epochs("vit"), epochs("sl-vit")), (plain, sl));
+    let both = ["train", "--pflop", "1", "--minutes", "3"];
+    let both = run(tiny(dir.path(), &both));
+    assert_eq!(both.status.code(), Some(2));
+}
