@@ -76,7 +76,11 @@ pub fn run(arguments: Arguments) -> Result<()> {
     let mut settings = arguments.settings.clone();
     settings.extend(arguments.batch.map(|batch| format!("train.batch={batch}")));
     settings.extend(arguments.precision.setting());
-    let mut recipe = options::recipe(&arguments.recipe, &settings)?;
+    // Settings are of the model that is timed.
+    let own = options::recipe(&arguments.recipe, &[])?.model;
+    let is_other = own.name().family != arguments.model.family;
+    let other = is_other.then(|| own.named(arguments.model));
+    let mut recipe = options::recipe_for(&arguments.recipe, other.as_ref(), &settings)?;
     recipe.model = recipe.model.named(arguments.model);
     let threads = arguments.threads.count();
     check_room(&recipe, &arguments, threads)?;

@@ -329,7 +329,7 @@ pub fn recipe(name: &str, settings: &[String]) -> Result<Recipe> {
 }
 
 /// The same with another model in place of its own.
-fn recipe_for(name: &str, model: Option<&ModelConfig>, settings: &[String]) -> Result<Recipe> {
+pub fn recipe_for(name: &str, model: Option<&ModelConfig>, settings: &[String]) -> Result<Recipe> {
     Recipe::load_for(name, model, settings).map_err(|error| match &error {
         // It is the file as a whole that cannot be read.
         Error::Recipe { field, .. } if field == name => hints::and(
