@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_LAYER, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use super::vit_config::{MOST_SCORES, check_rates, refuse};
 use crate::error::Result;
 
 /// What Locality Self-Attention does, where heads talk, with the scores of tokens with themselves.
@@ -88,85 +88,40 @@ impl CaitConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("patch_size", self.patch_size, self.image_size),
-            ("dim", self.dim, 1 << 16),
-            ("depth", self.depth, 1024),
-            ("class_depth", self.class_depth, 1024),
-            ("heads", self.heads, 1024),
-            ("key_dim", self.key_dim, 1 << 16),
-            ("mlp_width", self.mlp_width, 1 << 20),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
+            ("dim", self.dim, WIDEST_TOKEN),
+            ("depth", self.depth, MOST_BLOCKS),
+            ("class_depth", self.class_depth, MOST_BLOCKS),
+            ("heads", self.heads, MOST_BLOCKS),
+            ("key_dim", self.key_dim, WIDEST_TOKEN),
+            ("mlp_width", self.mlp_width, WIDEST_LAYER),
+        ])?;
         Ok(())
     }
 
     fn check_tokens(&self, spt: bool, lsa: bool) -> Result<()> {
-        if spt && self.patch_size < 2 {
-            return refuse(
-                "patch_size",
-                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
-                    .into(),
-                "choose 2 or more, or model.spt = false".into(),
-            );
-        }
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            let near = self.image_size / self.patch_size * self.patch_size;
-            return refuse(
-                "patch_size",
-                format!(
-                    "an image of {0} × {0} pixels cannot be cut into patches of {1} × {1}",
-                    self.image_size, self.patch_size
-                ),
-                format!(
-                    "choose a patch size that divides {}, or model.image_size = {near}",
-                    self.image_size
-                ),
-            );
-        }
+        checks::shifts(spt, "patch_size", self.patch_size)?;
+        checks::patches(self.image_size, self.patch_size)?;
         if lsa && self.tokens() < 2 {
             return refuse(
                 "patch_size",
-                "Locality Self-Attention needs two tokens or more, and there is one".into(),
-                "choose a smaller patch size, or model.lsa = false".into(),
+                "Locality Self-Attention needs two tokens or more, and there is one",
+                "choose a smaller patch size, or model.lsa = false",
             );
         }
-        let scores = self.heads as u128 * (self.tokens() as u128).pow(2);
-        if scores > MOST_SCORES {
-            return refuse(
-                "patch_size",
-                format!("{scores} scores an image in a layer"),
-                format!("choose larger patches or smaller images: {MOST_SCORES} is the most"),
-            );
-        }
-        Ok(())
+        checks::scores(
+            "patch_size",
+            self.heads,
+            self.tokens(),
+            self.tokens(),
+            "choose larger patches or smaller images",
+        )
     }
 }
 
 impl FamilyConfig for CaitConfig {
-    fn example() -> Self {
-        Self::default()
-    }
-
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
-        }
-    }
-
     fn preset(image_size: usize) -> Self {
         match image_size {
             64 => Self {
@@ -179,26 +134,14 @@ impl FamilyConfig for CaitConfig {
     }
 
     fn cut(&self) -> Cut {
-        Cut {
-            patch: self.patch_size,
-            stride: self.patch_size,
-            padding: 0,
-            dim: self.dim,
-        }
+        Cut::patches(self.patch_size, self.dim)
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_tokens(spt, lsa)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            None,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, None, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -222,6 +165,7 @@ impl FamilyConfig for CaitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     #[test]
     fn deep_layers_begin_small() {
@@ -231,8 +175,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut CaitConfig);
-        let changes: [(Change, &str, &str); 15] = [
+        let changes: [Refused<CaitConfig>; 15] = [
             (|c| c.image_size = 0, "image_size", "1 to 4096"),
             (|c| c.patch_size = 33, "patch_size", "1 to 32"),
             (|c| c.patch_size = 5, "patch_size", "divides 32"),
@@ -249,18 +192,6 @@ mod tests {
             (|c| c.stochastic_depth = 1.0, "stochastic_depth", "less"),
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(CaitConfig::default().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = CaitConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            let found = error.remedy();
-            assert!(found.contains(remedy), "{problem}: {found}");
-        }
+        assert_refused(&changes);
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! In memory the family's fields are apart ([`Architecture`]), in a recipe or a model file they
-//! stand side by side with the others. A new family is a struct with [`FamilyConfig`], and a line
+//! stand side by side with the others. A new family is a struct with [`FamilyConfig`] and an `image_size`, and a line
 //! in this file's list of families; its names (`sl-…`) follow.
 
 use std::fmt;
@@ -33,13 +33,9 @@ use crate::strict;
 /// What every family's own sizes can say of the model.
 pub trait FamilyConfig: Default + Serialize + DeserializeOwned {
     /// Sizes in which every optional field has a value, to show what there is.
-    fn example() -> Self;
-
-    /// Pixels a side of the images that go in.
-    fn image_size(&self) -> usize;
-
-    /// The same for images of another size.
-    fn sized(&self, image_size: usize) -> Self;
+    fn example() -> Self {
+        Self::default()
+    }
 
     /// The sizes that a recipe for images of so many pixels a side takes the family with, where it says
     /// nothing of them: those of the paper's code for 32 pixels or 64, of families that it has.
@@ -70,6 +66,18 @@ pub struct Cut {
     pub padding: usize,
     /// Numbers that a token has.
     pub dim: usize,
+}
+
+impl Cut {
+    /// Patches that do not overlap.
+    pub(super) fn patches(patch: usize, dim: usize) -> Self {
+        Self {
+            patch,
+            stride: patch,
+            padding: 0,
+            dim,
+        }
+    }
 }
 
 macro_rules! families {
@@ -143,16 +151,17 @@ macro_rules! families {
             /// Pixels a side of the images that go in.
             pub fn image_size(&self) -> usize {
                 match &self.arch {
-                    $(Architecture::$variant(own) => own.image_size(),)+
+                    $(Architecture::$variant(own) => own.image_size,)+
                 }
             }
 
             /// The same model for images of another size.
             pub fn sized(&self, image_size: usize) -> Self {
-                let arch = match &self.arch {
-                    $(Architecture::$variant(own) => own.sized(image_size).into(),)+
-                };
-                Self { arch, ..*self }
+                let mut sized = self.clone();
+                match &mut sized.arch {
+                    $(Architecture::$variant(own) => own.image_size = image_size,)+
+                }
+                sized
             }
 
             /// How the image is cut into the first tokens.

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_MLP, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use super::vit_config::{MOST_SCORES, Temperature, check_rates, refuse};
+use super::vit_config::Temperature;
 use crate::error::Result;
 use crate::strict;
 
@@ -122,43 +123,18 @@ impl HybridConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("stem_patch", self.stem_patch, self.image_size),
             ("stem_stride", self.stem_stride, self.stem_patch),
-            ("head_dim", self.head_dim, 1 << 16),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
+            ("head_dim", self.head_dim, WIDEST_TOKEN),
+        ])?;
+        checks::stages([
+            ("dims", &self.dims, 1, WIDEST_TOKEN),
+            ("depths", &self.depths, 0, MOST_BLOCKS),
+            ("expansions", &self.expansions, 1, WIDEST_MLP),
+        ])?;
         let stages = self.dims.len();
-        for (field, values, least, most) in [
-            ("dims", &self.dims, 1, 1 << 16),
-            ("depths", &self.depths, 0, 1024),
-            ("expansions", &self.expansions, 1, 64),
-        ] {
-            if values.len() != stages || !(1..=MOST_STAGES).contains(&stages) {
-                return refuse(
-                    field,
-                    format!("{} values for {stages} stages", values.len()),
-                    format!(
-                        "give dims, depths and expansions one value a stage, 1 to {MOST_STAGES} stages"
-                    ),
-                );
-            }
-            if let Some(value) = values.iter().find(|value| !(least..=most).contains(*value)) {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose {least} to {most} for each stage"),
-                );
-            }
-        }
         if self.convolution_stages > stages {
             return refuse(
                 "convolution_stages",
@@ -174,17 +150,10 @@ impl HybridConfig {
             return refuse(
                 "stem_patch",
                 format!("{} pixels have no middle one", self.stem_patch),
-                "choose an odd number where stem_stride is 1".into(),
+                "choose an odd number where stem_stride is 1",
             );
         }
-        if spt && self.stem_patch < 2 {
-            return refuse(
-                "stem_patch",
-                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
-                    .into(),
-                "choose 2 or more, or model.spt = false".into(),
-            );
-        }
+        checks::shifts(spt, "stem_patch", self.stem_patch)?;
         let stages = self.stages();
         for (number, stage) in stages.iter().enumerate() {
             let last = number + 1 == stages.len();
@@ -210,56 +179,33 @@ impl HybridConfig {
                 return refuse(
                     "head_dim",
                     format!("heads of {} do not divide {}", self.head_dim, stage.dim),
-                    "choose a divisor of all dims of stages with attention".into(),
+                    "choose a divisor of all dims of stages with attention",
                 );
             }
             if (lsa || self.relative_position) && tokens < 2 {
                 return refuse(
                     "image_size",
                     format!("attention in stage {} has one token alone", number + 1),
-                    "choose larger images, fewer stages, or more convolution_stages".into(),
+                    "choose larger images, fewer stages, or more convolution_stages",
                 );
             }
-            let scores = (stage.dim / self.head_dim) as u128 * (tokens as u128).pow(2);
-            if scores > MOST_SCORES {
-                return refuse(
-                    "convolution_stages",
-                    format!(
-                        "{tokens} tokens in stage {} that all attend to each other in {} heads are \
-                         {scores} scores an image",
-                        number + 1,
-                        stage.dim / self.head_dim
-                    ),
-                    format!(
-                        "let attention begin in a later stage, or choose a larger stem_stride: \
-                         {MOST_SCORES} is the most"
-                    ),
-                );
-            }
+            checks::scores(
+                "convolution_stages",
+                stage.dim / self.head_dim,
+                tokens,
+                tokens,
+                "let attention begin in a later stage, or choose a larger stem_stride",
+            )?;
         }
         Ok(())
     }
 }
-
-/// The most stages.
-const MOST_STAGES: usize = 8;
 
 impl FamilyConfig for HybridConfig {
     fn example() -> Self {
         Self {
             layer_scale: Some(0.1),
             ..Self::default()
-        }
-    }
-
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
         }
     }
 
@@ -275,15 +221,8 @@ impl FamilyConfig for HybridConfig {
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_stages(spt, lsa)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            self.layer_scale,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, self.layer_scale, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -305,6 +244,7 @@ impl FamilyConfig for HybridConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     #[test]
     fn a_stage_has_a_quarter_of_the_tokens_of_the_one_before() {
@@ -334,8 +274,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut HybridConfig);
-        let changes: [(Change, &str, &str); 17] = [
+        let changes: [Refused<HybridConfig>; 17] = [
             (|c| c.image_size = 0, "image_size", "1 to 4096"),
             (|c| c.stem_patch = 33, "stem_patch", "1 to 32"),
             (|c| c.stem_stride = 4, "stem_stride", "1 to 3"),
@@ -362,20 +301,7 @@ mod tests {
             (|c| c.layer_scale = Some(0.0), "layer_scale", "\"off\""),
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(HybridConfig::default().check(true, true).is_ok());
-        assert!(HybridConfig::example().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = HybridConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            let found = error.remedy();
-            assert!(found.contains(remedy), "{problem}: {found}");
-        }
+        assert_refused(&changes);
     }
 
     #[test]

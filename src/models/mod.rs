@@ -4,8 +4,10 @@
 //! **A new family** is a file here with its layers from [`crate::nn`], a struct of its sizes, a
 //! variant of [`Model`], and a line in [`config`]'s registry; its names (`sl-…`) follow.
 
+pub mod block;
 pub mod cait;
 pub mod cait_config;
+mod checks;
 pub mod config;
 pub mod file;
 pub mod foreign;

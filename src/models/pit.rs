@@ -19,14 +19,15 @@
 use burn::module::Module;
 use smallvit_kernels::depthwise::{Grid, TAPS};
 
+use super::block::Block;
 use super::pit_config::Stage as Sizes;
 use super::{ModelConfig, PitConfig};
 use crate::nn::Layer;
-use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
+use crate::nn::attention::{AttentionConfig, Temperature};
 use crate::nn::downsample::{Downsample, DownsampleConfig};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
-use crate::nn::mlp::{MlpConfig, MlpResidual};
+use crate::nn::mlp::MlpConfig;
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
 use crate::nn::sequence::{Places, Sequence};
@@ -63,15 +64,6 @@ pub struct Stage {
     pub downsample: Option<Downsample>,
     /// Its blocks.
     pub blocks: Vec<Block>,
-}
-
-/// x + attention(LN(x)), then x + MLP(LN(x)).
-#[derive(Module, Debug)]
-pub struct Block {
-    /// The first residual.
-    pub attention: AttentionResidual,
-    /// The second.
-    pub mlp: MlpResidual,
 }
 
 impl Pit {
@@ -158,13 +150,7 @@ impl Stage {
     ) -> Self {
         let attention = attention(config, switches.lsa, own);
         let mlp = mlp(config, own);
-        let block = |number: usize| {
-            let init = init.at("blocks").at(number);
-            Block {
-                attention: AttentionResidual::new(&attention, &init.at("attention")),
-                mlp: MlpResidual::new(&mlp, &init.at("mlp")),
-            }
-        };
+        let block = |number: usize| Block::new(&attention, &mlp, &init.at("blocks").at(number));
         let shifted = before.filter(|_| switches.spt);
         let plain = before.filter(|_| !switches.spt);
         Self {
@@ -181,13 +167,6 @@ impl Stage {
         merge
             .chain(downsample)
             .chain(self.blocks.iter().map(Block::chain))
-    }
-}
-
-impl Block {
-    /// One image stays in a core's cache through both residuals.
-    fn chain(&self) -> Vec<&dyn Layer> {
-        vec![&self.attention, &self.mlp]
     }
 }
 
@@ -242,7 +221,7 @@ fn attention(config: &PitConfig, lsa: bool, stage: Sizes) -> AttentionConfig {
         position: None,
         dropout: config.dropout,
         adds_normal: false,
-        residual: residual(config),
+        residual: ResidualConfig::depth(config.stochastic_depth),
         epsilon: config.layer_norm_epsilon,
         qkv_init: SCHEME.dense(dim, 3 * inner),
         output_init: SCHEME.dense(inner, dim),
@@ -260,16 +239,9 @@ fn mlp(config: &PitConfig, stage: Sizes) -> MlpConfig {
         mixing: None,
         second_gelu: false,
         dropout: config.dropout,
-        residual: residual(config),
+        residual: ResidualConfig::depth(config.stochastic_depth),
         epsilon: config.layer_norm_epsilon,
         hidden_init: SCHEME.dense(stage.dim, hidden),
         output_init: SCHEME.dense(hidden, stage.dim),
-    }
-}
-
-fn residual(config: &PitConfig) -> ResidualConfig {
-    ResidualConfig {
-        layer_scale: None,
-        stochastic_depth: config.stochastic_depth,
     }
 }

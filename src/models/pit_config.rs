@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_MLP, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use super::vit_config::{MOST_SCORES, check_rates, refuse};
 use crate::error::Result;
 
 /// The sizes of a PiT: one entry a stage in `dims`, `depths` and `heads`. The defaults are those of the
@@ -88,111 +88,44 @@ impl PitConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("patch_size", self.patch_size, self.image_size),
-            ("head_dim", self.head_dim, 1 << 16),
-            ("mlp_ratio", self.mlp_ratio, 64),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
-        let stages = self.dims.len();
-        for (field, values, most) in [
-            ("dims", &self.dims, 1 << 16),
-            ("depths", &self.depths, 1024),
-            ("heads", &self.heads, 1024),
-        ] {
-            if values.len() != stages || !(1..=MOST_STAGES).contains(&stages) {
-                return refuse(
-                    field,
-                    format!("{} values for {stages} stages", values.len()),
-                    format!(
-                        "give dims, depths and heads one value a stage, 1 to {MOST_STAGES} stages"
-                    ),
-                );
-            }
-            if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most} for each stage"),
-                );
-            }
-        }
+            ("head_dim", self.head_dim, WIDEST_TOKEN),
+            ("mlp_ratio", self.mlp_ratio, WIDEST_MLP),
+        ])?;
+        checks::stages([
+            ("dims", &self.dims, 1, WIDEST_TOKEN),
+            ("depths", &self.depths, 1, MOST_BLOCKS),
+            ("heads", &self.heads, 1, MOST_BLOCKS),
+        ])?;
         match self.dims.windows(2).find(|pair| pair[1] % pair[0] != 0) {
             Some(pair) => refuse(
                 "dims",
                 format!("{} is no multiple of {}", pair[1], pair[0]),
-                "choose for each stage a multiple of the one before".into(),
+                "choose for each stage a multiple of the one before",
             ),
             None => Ok(()),
         }
     }
 
     fn check_stages(&self, spt: bool) -> Result<()> {
-        if spt && self.patch_size < 2 {
-            return refuse(
+        checks::shifts(spt, "patch_size", self.patch_size)?;
+        checks::pyramid(self.image_size, self.patch_size, self.dims.len())?;
+        for stage in self.stages() {
+            checks::scores(
                 "patch_size",
-                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
-                    .into(),
-                "choose 2 or more, or model.spt = false".into(),
-            );
-        }
-        let whole = self.patch_size << (self.dims.len() - 1);
-        if !self.image_size.is_multiple_of(whole) {
-            let near = (self.image_size / whole).max(1) * whole;
-            return refuse(
-                "image_size",
-                format!(
-                    "{0} × {0} pixels cannot be cut into patches of {1} of which four become one {2} times",
-                    self.image_size,
-                    self.patch_size,
-                    self.dims.len() - 1
-                ),
-                format!(
-                    "choose a multiple of {whole}, such as {near}, smaller patches, or fewer stages"
-                ),
-            );
-        }
-        for (number, stage) in self.stages().into_iter().enumerate() {
-            let scores = stage.heads as u128 * (stage.tokens() as u128).pow(2);
-            if scores > MOST_SCORES {
-                return refuse(
-                    "patch_size",
-                    format!("{scores} scores an image in stage {}", number + 1),
-                    format!("choose larger patches or smaller images: {MOST_SCORES} is the most"),
-                );
-            }
+                stage.heads,
+                stage.tokens(),
+                stage.tokens(),
+                "choose larger patches or smaller images",
+            )?;
         }
         Ok(())
     }
 }
 
-/// The most stages.
-const MOST_STAGES: usize = 8;
-
 impl FamilyConfig for PitConfig {
-    fn example() -> Self {
-        Self::default()
-    }
-
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
-        }
-    }
-
     fn preset(image_size: usize) -> Self {
         match image_size {
             64 => Self {
@@ -205,26 +138,17 @@ impl FamilyConfig for PitConfig {
     }
 
     fn cut(&self) -> Cut {
-        Cut {
-            patch: self.patch_size,
-            stride: self.patch_size,
-            padding: 0,
-            dim: self.dims.first().copied().unwrap_or_default(),
-        }
+        Cut::patches(
+            self.patch_size,
+            self.dims.first().copied().unwrap_or_default(),
+        )
     }
 
     fn check(&self, spt: bool, _: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_stages(spt)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            None,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, None, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -246,6 +170,7 @@ impl FamilyConfig for PitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     #[test]
     fn a_stage_has_a_quarter_of_the_grid_of_the_one_before_and_the_class_token() {
@@ -255,8 +180,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut PitConfig);
-        let changes: [(Change, &str, &str); 16] = [
+        let changes: [Refused<PitConfig>; 16] = [
             (|c| c.image_size = 0, "image_size", "1 to 4096"),
             (|c| c.image_size = 36, "image_size", "a multiple of 8"),
             (|c| c.patch_size = 33, "patch_size", "1 to 32"),
@@ -274,19 +198,6 @@ mod tests {
             (|c| c.head_dropout = -1.0, "head_dropout", "0 (off)"),
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(PitConfig::default().check(true, true).is_ok());
-        assert!(PitConfig::example().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = PitConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            let found = error.remedy();
-            assert!(found.contains(remedy), "{problem}: {found}");
-        }
+        assert_refused(&changes);
     }
 }

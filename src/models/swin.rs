@@ -21,13 +21,14 @@
 use burn::module::Module;
 use smallvit_kernels::attention::Position;
 
+use super::block::Block;
 use super::swin_config::Stage as Sizes;
 use super::{ModelConfig, SwinConfig};
 use crate::nn::Layer;
-use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
+use crate::nn::attention::{AttentionConfig, Temperature};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
-use crate::nn::mlp::{MlpConfig, MlpResidual};
+use crate::nn::mlp::MlpConfig;
 use crate::nn::norm::Norm;
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
@@ -66,15 +67,6 @@ pub struct Stage {
     pub blocks: Vec<Block>,
 }
 
-/// x + attention(LN(x)), then x + MLP(LN(x)).
-#[derive(Module, Debug)]
-pub struct Block {
-    /// The first residual.
-    pub attention: AttentionResidual,
-    /// The second.
-    pub mlp: MlpResidual,
-}
-
 impl Swin {
     /// A model with fresh weights, each drawn from a stream of its own.
     pub(super) fn new(
@@ -111,7 +103,7 @@ impl Swin {
             let previous = number.checked_sub(1).map(|previous| sizes[previous]);
             // How often the residuals of each of its blocks are left out.
             let depths = (before..before + own.depth)
-                .map(|block| config.stochastic_depth * block as f64 / (blocks - 1).max(1) as f64);
+                .map(|block| ResidualConfig::growing(config.stochastic_depth, block, blocks));
             before += own.depth;
             Stage::new(config, switches, previous, *own, depths.collect(), &init)
         });
@@ -177,10 +169,7 @@ impl Stage {
         let block = |(number, depth): (usize, f64)| {
             let init = init.at("blocks").at(number);
             let attention = attention(config, switches.lsa, own, number, depth);
-            Block {
-                attention: AttentionResidual::new(&attention, &init.at("attention")),
-                mlp: MlpResidual::new(&mlp(config, own, depth), &init.at("mlp")),
-            }
+            Block::new(&attention, &mlp(config, own, depth), &init)
         };
         Self {
             merge: before.map(|before| embedding(&merge(before), &init.at("merge"))),
@@ -191,13 +180,6 @@ impl Stage {
     fn chains(&self) -> impl Iterator<Item = Vec<&dyn Layer>> {
         let merge = self.merge.iter().map(|merge| vec![merge as &dyn Layer]);
         merge.chain(self.blocks.iter().map(Block::chain))
-    }
-}
-
-impl Block {
-    /// One image stays in a core's cache through both residuals.
-    fn chain(&self) -> Vec<&dyn Layer> {
-        vec![&self.attention, &self.mlp]
     }
 }
 
@@ -235,7 +217,7 @@ fn attention(
         }),
         dropout: config.dropout,
         adds_normal: false,
-        residual: residual(depth),
+        residual: ResidualConfig::depth(depth),
         epsilon: config.layer_norm_epsilon,
         qkv_init: SCHEME.dense(dim, 3 * dim),
         output_init: SCHEME.dense(dim, dim),
@@ -253,16 +235,9 @@ fn mlp(config: &SwinConfig, stage: Sizes, depth: f64) -> MlpConfig {
         mixing: None,
         second_gelu: false,
         dropout: config.dropout,
-        residual: residual(depth),
+        residual: ResidualConfig::depth(depth),
         epsilon: config.layer_norm_epsilon,
         hidden_init: SCHEME.dense(stage.dim, hidden),
         output_init: SCHEME.dense(hidden, stage.dim),
-    }
-}
-
-fn residual(stochastic_depth: f64) -> ResidualConfig {
-    ResidualConfig {
-        layer_scale: None,
-        stochastic_depth,
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use smallvit_kernels::windows::Windows;
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_MLP, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use super::vit_config::{MOST_SCORES, check_rates, refuse};
 use crate::error::Result;
 
 /// The sizes of a Swin Transformer: one entry a stage in `dims`, `depths` and `heads`. The defaults are
@@ -102,71 +102,23 @@ impl SwinConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("patch_size", self.patch_size, self.image_size),
-            ("window", self.window, 4096),
-            ("mlp_ratio", self.mlp_ratio, 64),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
-        let stages = self.dims.len();
-        for (field, values, most) in [
-            ("dims", &self.dims, 1 << 16),
-            ("depths", &self.depths, 1024),
-            ("heads", &self.heads, 1024),
-        ] {
-            if values.len() != stages || !(1..=MOST_STAGES).contains(&stages) {
-                return refuse(
-                    field,
-                    format!("{} values for {stages} stages", values.len()),
-                    format!(
-                        "give dims, depths and heads one value a stage, 1 to {MOST_STAGES} stages"
-                    ),
-                );
-            }
-            if let Some(value) = values.iter().find(|value| !(1..=most).contains(*value)) {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most} for each stage"),
-                );
-            }
-        }
+            ("window", self.window, LARGEST_IMAGE),
+            ("mlp_ratio", self.mlp_ratio, WIDEST_MLP),
+        ])?;
+        checks::stages([
+            ("dims", &self.dims, 1, WIDEST_TOKEN),
+            ("depths", &self.depths, 1, MOST_BLOCKS),
+            ("heads", &self.heads, 1, MOST_BLOCKS),
+        ])?;
         Ok(())
     }
 
     fn check_stages(&self, spt: bool, lsa: bool) -> Result<()> {
-        if spt && self.patch_size < 2 {
-            return refuse(
-                "patch_size",
-                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
-                    .into(),
-                "choose 2 or more, or model.spt = false".into(),
-            );
-        }
-        let whole = self.patch_size << (self.dims.len() - 1);
-        if !self.image_size.is_multiple_of(whole) {
-            let near = (self.image_size / whole).max(1) * whole;
-            return refuse(
-                "image_size",
-                format!(
-                    "{0} × {0} pixels cannot be cut into patches of {1} of which four become one {2} times",
-                    self.image_size,
-                    self.patch_size,
-                    self.dims.len() - 1
-                ),
-                format!(
-                    "choose a multiple of {whole}, such as {near}, smaller patches, or fewer stages"
-                ),
-            );
-        }
+        checks::shifts(spt, "patch_size", self.patch_size)?;
+        checks::pyramid(self.image_size, self.patch_size, self.dims.len())?;
         for (number, stage) in self.stages().into_iter().enumerate() {
             let number = number + 1;
             if !stage.dim.is_multiple_of(stage.heads) {
@@ -176,7 +128,7 @@ impl SwinConfig {
                         "{} heads do not divide {} in stage {number}",
                         stage.heads, stage.dim
                     ),
-                    "choose a divisor of the stage's dim".into(),
+                    "choose a divisor of the stage's dim",
                 );
             }
             if !stage.side.is_multiple_of(stage.window) {
@@ -196,42 +148,22 @@ impl SwinConfig {
                     format!(
                         "Locality Self-Attention needs two tokens or more, and a window of stage {number} has one"
                     ),
-                    "choose larger windows or images, fewer stages, or model.lsa = false".into(),
+                    "choose larger windows or images, fewer stages, or model.lsa = false",
                 );
             }
-            let tokens = (stage.side * stage.side) as u128;
-            let scores = stage.heads as u128 * tokens * together as u128;
-            if scores > MOST_SCORES {
-                return refuse(
-                    "window",
-                    format!("{scores} scores an image in stage {number}"),
-                    format!("choose smaller windows or larger patches: {MOST_SCORES} is the most"),
-                );
-            }
+            checks::scores(
+                "window",
+                stage.heads,
+                stage.side * stage.side,
+                together,
+                "choose smaller windows or larger patches",
+            )?;
         }
         Ok(())
     }
 }
 
-/// The most stages.
-const MOST_STAGES: usize = 8;
-
 impl FamilyConfig for SwinConfig {
-    fn example() -> Self {
-        Self::default()
-    }
-
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
-        }
-    }
-
     fn preset(image_size: usize) -> Self {
         match image_size {
             64 => Self {
@@ -244,26 +176,17 @@ impl FamilyConfig for SwinConfig {
     }
 
     fn cut(&self) -> Cut {
-        Cut {
-            patch: self.patch_size,
-            stride: self.patch_size,
-            padding: 0,
-            dim: self.dims.first().copied().unwrap_or_default(),
-        }
+        Cut::patches(
+            self.patch_size,
+            self.dims.first().copied().unwrap_or_default(),
+        )
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_stages(spt, lsa)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            None,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, None, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -285,6 +208,7 @@ impl FamilyConfig for SwinConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     #[test]
     fn windows_are_no_larger_than_the_grid_and_shifted_in_every_second_block() {
@@ -306,8 +230,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut SwinConfig);
-        let changes: [(Change, &str, &str); 17] = [
+        let changes: [Refused<SwinConfig>; 17] = [
             (|c| c.image_size = 0, "image_size", "1 to 4096"),
             (|c| c.image_size = 36, "image_size", "a multiple of 8"),
             (|c| c.patch_size = 33, "patch_size", "1 to 32"),
@@ -326,20 +249,7 @@ mod tests {
             (|c| c.head_dropout = -1.0, "head_dropout", "0 (off)"),
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(SwinConfig::default().check(true, true).is_ok());
-        assert!(SwinConfig::example().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = SwinConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            let found = error.remedy();
-            assert!(found.contains(remedy), "{problem}: {found}");
-        }
+        assert_refused(&changes);
         let alone = SwinConfig {
             window: 1,
             ..SwinConfig::default()

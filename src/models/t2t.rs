@@ -18,10 +18,11 @@
 use burn::module::Module;
 use smallvit_kernels::ops::unfold;
 
+use super::block::Block;
 use super::t2t_config::{PADDING, PATCH, STRIDE};
 use super::{ModelConfig, T2tConfig};
 use crate::nn::Layer;
-use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
+use crate::nn::attention::{AttentionConfig, Temperature};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
 use crate::nn::mlp::{MlpConfig, MlpResidual};
@@ -62,15 +63,6 @@ pub struct Split {
     /// v + attention(LN(x)).
     pub attention: TokenAttention,
     /// x + MLP(LN(x)).
-    pub mlp: MlpResidual,
-}
-
-/// x + attention(LN(x)), then x + MLP(LN(x)).
-#[derive(Module, Debug)]
-pub struct Block {
-    /// The first residual.
-    pub attention: AttentionResidual,
-    /// The second.
     pub mlp: MlpResidual,
 }
 
@@ -121,11 +113,11 @@ impl T2t {
         };
         let projection = SCHEME.dense(patches.patch_width(), dim);
         let block = |number: usize| {
-            let rate = match config.depth {
-                1 => 0.0,
-                depth => config.stochastic_depth * number as f64 / (depth - 1) as f64,
-            };
-            Block::new(config, switches.lsa, rate, &init.at("blocks").at(number))
+            let depth = ResidualConfig::growing(config.stochastic_depth, number, config.depth);
+            let attention = attention(config, switches.lsa, depth);
+            let (tokens, hidden) = (config.sequence(), config.mlp_ratio * dim);
+            let mlp = mlp(config, dim, tokens, hidden, depth);
+            Block::new(&attention, &mlp, &init.at("blocks").at(number))
         };
         let sequence = config.sequence();
         let class_token = Some(CLASS_TOKEN);
@@ -208,51 +200,32 @@ impl Split {
     }
 }
 
-impl Block {
-    /// One image stays in a core's cache through both residuals.
-    fn chain(&self) -> Vec<&dyn Layer> {
-        vec![&self.attention, &self.mlp]
-    }
-
-    fn new(config: &T2tConfig, lsa: bool, stochastic_depth: f64, init: &Initialiser) -> Self {
-        let T2tConfig { dim, heads, .. } = *config;
-        let attention = AttentionConfig {
-            dim,
-            tokens: config.sequence(),
-            windows: None,
-            heads,
-            key_dim: dim / heads,
-            qkv_bias: false,
-            temperature: match lsa {
-                false => Temperature::Constant,
-                true => Temperature::Head,
-            },
-            mask_diagonal: lsa,
-            position: None,
-            dropout: config.dropout,
-            adds_normal: config.second_shortcut,
-            residual: residual(stochastic_depth),
-            epsilon: config.layer_norm_epsilon,
-            qkv_init: SCHEME.dense(dim, 3 * dim),
-            output_init: SCHEME.dense(dim, dim),
-            position_init: None,
-        };
-        let hidden = config.mlp_ratio * dim;
-        let mlp = mlp(config, dim, config.sequence(), hidden, stochastic_depth);
-        Self {
-            attention: AttentionResidual::new(&attention, &init.at("attention")),
-            mlp: MlpResidual::new(&mlp, &init.at("mlp")),
-        }
+fn attention(config: &T2tConfig, lsa: bool, depth: f64) -> AttentionConfig {
+    let T2tConfig { dim, heads, .. } = *config;
+    AttentionConfig {
+        dim,
+        tokens: config.sequence(),
+        windows: None,
+        heads,
+        key_dim: dim / heads,
+        qkv_bias: false,
+        temperature: match lsa {
+            false => Temperature::Constant,
+            true => Temperature::Head,
+        },
+        mask_diagonal: lsa,
+        position: None,
+        dropout: config.dropout,
+        adds_normal: config.second_shortcut,
+        residual: ResidualConfig::depth(depth),
+        epsilon: config.layer_norm_epsilon,
+        qkv_init: SCHEME.dense(dim, 3 * dim),
+        output_init: SCHEME.dense(dim, dim),
+        position_init: None,
     }
 }
 
-fn mlp(
-    config: &T2tConfig,
-    dim: usize,
-    tokens: usize,
-    hidden: usize,
-    stochastic_depth: f64,
-) -> MlpConfig {
+fn mlp(config: &T2tConfig, dim: usize, tokens: usize, hidden: usize, depth: f64) -> MlpConfig {
     MlpConfig {
         dim,
         tokens,
@@ -261,16 +234,9 @@ fn mlp(
         mixing: None,
         second_gelu: false,
         dropout: config.dropout,
-        residual: residual(stochastic_depth),
+        residual: ResidualConfig::depth(depth),
         epsilon: config.layer_norm_epsilon,
         hidden_init: SCHEME.dense(dim, hidden),
         output_init: SCHEME.dense(hidden, dim),
-    }
-}
-
-fn residual(stochastic_depth: f64) -> ResidualConfig {
-    ResidualConfig {
-        layer_scale: None,
-        stochastic_depth,
     }
 }

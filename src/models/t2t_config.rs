@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_MLP, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use super::vit_config::{MOST_SCORES, check_rates, refuse};
 use crate::error::Result;
 
 /// Cells a side of a soft split's patches.
@@ -80,28 +80,20 @@ impl T2tConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("soft_splits", self.soft_splits, MOST_SPLITS),
-            ("token_dim", self.token_dim, 1 << 16),
-            ("dim", self.dim, 1 << 16),
-            ("depth", self.depth, 1024),
-            ("heads", self.heads, 1024),
-            ("mlp_ratio", self.mlp_ratio, 64),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
+            ("token_dim", self.token_dim, WIDEST_TOKEN),
+            ("dim", self.dim, WIDEST_TOKEN),
+            ("depth", self.depth, MOST_BLOCKS),
+            ("heads", self.heads, MOST_BLOCKS),
+            ("mlp_ratio", self.mlp_ratio, WIDEST_MLP),
+        ])?;
         if !self.dim.is_multiple_of(self.heads) {
             return refuse(
                 "heads",
                 format!("{} heads do not divide {}", self.heads, self.dim),
-                "choose a divisor of model.dim".into(),
+                "choose a divisor of model.dim",
             );
         }
         Ok(())
@@ -113,21 +105,14 @@ impl T2tConfig {
         if lsa && between.last().is_some_and(|&side| side < 2) {
             return refuse(
                 "soft_splits",
-                "Locality Self-Attention needs two tokens or more, and between the last soft splits there is one"
-                    .into(),
-                "choose fewer soft splits or larger images, or model.lsa = false".into(),
+                "Locality Self-Attention needs two tokens or more, and between the last soft splits there is one",
+                "choose fewer soft splits or larger images, or model.lsa = false",
             );
         }
         let attentions = between.iter().map(|side| (1, side * side));
-        let all = attentions.chain([(self.heads, self.sequence())]);
-        let scores = all.map(|(heads, tokens)| heads as u128 * (tokens as u128).pow(2));
-        let most = scores.max().unwrap_or_default();
-        if most > MOST_SCORES {
-            return refuse(
-                "image_size",
-                format!("{most} scores an image in a layer"),
-                format!("choose smaller images: {MOST_SCORES} is the most"),
-            );
+        for (heads, tokens) in attentions.chain([(self.heads, self.sequence())]) {
+            let remedy = "choose smaller images";
+            checks::scores("image_size", heads, tokens, tokens, remedy)?;
         }
         Ok(())
     }
@@ -137,21 +122,6 @@ impl T2tConfig {
 const MOST_SPLITS: usize = 8;
 
 impl FamilyConfig for T2tConfig {
-    fn example() -> Self {
-        Self::default()
-    }
-
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
-        }
-    }
-
     fn preset(image_size: usize) -> Self {
         match image_size {
             64 => Self {
@@ -178,15 +148,8 @@ impl FamilyConfig for T2tConfig {
     fn check(&self, _: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_tokens(lsa)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            None,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, None, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -206,6 +169,7 @@ impl FamilyConfig for T2tConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     #[test]
     fn each_soft_split_halves_the_grid() {
@@ -219,8 +183,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut T2tConfig);
-        let changes: [(Change, &str, &str); 14] = [
+        let changes: [Refused<T2tConfig>; 14] = [
             (|c| c.image_size = 0, "image_size", "1 to 4096"),
             (|c| c.image_size = 2048, "image_size", "smaller images"),
             (|c| c.soft_splits = 0, "soft_splits", "1 to 8"),
@@ -236,18 +199,6 @@ mod tests {
             (|c| c.stochastic_depth = 1.0, "stochastic_depth", "less"),
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(T2tConfig::default().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = T2tConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            let found = error.remedy();
-            assert!(found.contains(remedy), "{problem}: {found}");
-        }
+        assert_refused(&changes);
     }
 }

@@ -17,13 +17,14 @@
 use burn::module::Module;
 use smallvit_kernels::attention::Position;
 
+use super::block::Block;
 use super::vit_config::{InitialWeights, Pool as PoolName, Temperature as TemperatureName};
 use super::{ModelConfig, VitConfig};
 use crate::nn::Layer;
-use crate::nn::attention::{AttentionConfig, AttentionResidual, Temperature};
+use crate::nn::attention::{AttentionConfig, Temperature};
 use crate::nn::embedding::{Embedding, EmbeddingConfig};
 use crate::nn::head::Head;
-use crate::nn::mlp::{MlpConfig, MlpResidual};
+use crate::nn::mlp::MlpConfig;
 use crate::nn::pooling::{Pool, Pooling};
 use crate::nn::residual::ResidualConfig;
 use crate::nn::sequence::{Places, Sequence};
@@ -44,15 +45,6 @@ pub struct Vit {
     pub head: Head,
 }
 
-/// A pre-norm encoder block: x + attention(LN(x)), then x + MLP(LN(x)).
-#[derive(Module, Debug)]
-pub struct Block {
-    /// The first residual.
-    pub attention: AttentionResidual,
-    /// The second.
-    pub mlp: MlpResidual,
-}
-
 impl Vit {
     /// A model with fresh weights, each drawn from a stream of its own.
     pub(super) fn new(
@@ -70,13 +62,7 @@ impl Vit {
         let projection = scheme.dense(embedding.patch_width(), config.dim);
         let attention = attention(config, switches.lsa, scheme);
         let mlp = mlp(config, scheme);
-        let block = |number: usize| {
-            let init = init.at("blocks").at(number);
-            Block {
-                attention: AttentionResidual::new(&attention, &init.at("attention")),
-                mlp: MlpResidual::new(&mlp, &init.at("mlp")),
-            }
-        };
+        let block = |number: usize| Block::new(&attention, &mlp, &init.at("blocks").at(number));
         let (dim, sequence) = (config.dim, config.sequence());
         let (pool, class_token) = match config.pool {
             PoolName::Flatten => (Pool::Flatten, None),
@@ -110,10 +96,7 @@ impl Vit {
     /// The layers that images go through one by one, in order; those of a chain as one.
     pub(super) fn chains(&self) -> Vec<Vec<&dyn Layer>> {
         let mut all: Vec<Vec<&dyn Layer>> = vec![vec![&self.embedding, &self.sequence]];
-        for block in &self.blocks {
-            // One image stays in a core's cache through both residuals.
-            all.push(vec![&block.attention, &block.mlp]);
-        }
+        all.extend(self.blocks.iter().map(Block::chain));
         all.push(vec![&self.pooling]);
         all
     }

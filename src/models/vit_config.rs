@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::checks::{self, LARGEST_IMAGE, MOST_BLOCKS, WIDEST_LAYER, WIDEST_TOKEN, refuse};
 use super::config::{Cut, FamilyConfig};
-use crate::error::{Error, Result};
-use crate::strict::{self, OFF};
+use crate::error::Result;
+use crate::strict;
 
 /// What Locality Self-Attention learns in place of the constant 1 / √key_dim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,23 +137,15 @@ impl VitConfig {
     }
 
     fn check_sizes(&self) -> Result<()> {
-        for (field, value, most) in [
-            ("image_size", self.image_size, 4096),
+        checks::sizes(&[
+            ("image_size", self.image_size, LARGEST_IMAGE),
             ("patch_size", self.patch_size, self.image_size),
-            ("dim", self.dim, 1 << 16),
-            ("depth", self.depth, 1024),
-            ("heads", self.heads, 1024),
-            ("key_dim", self.key_dim, 1 << 16),
-            ("mlp_width", self.mlp_width, WIDEST),
-        ] {
-            if value == 0 || value > most {
-                return refuse(
-                    field,
-                    format!("{value} is out of range"),
-                    format!("choose 1 to {most}"),
-                );
-            }
-        }
+            ("dim", self.dim, WIDEST_TOKEN),
+            ("depth", self.depth, MOST_BLOCKS),
+            ("heads", self.heads, MOST_BLOCKS),
+            ("key_dim", self.key_dim, WIDEST_TOKEN),
+            ("mlp_width", self.mlp_width, WIDEST_LAYER),
+        ])?;
         if self.head.len() > MOST_LAYERS {
             return refuse(
                 "head",
@@ -160,126 +153,50 @@ impl VitConfig {
                 format!("give at most {MOST_LAYERS} widths; none is a classifier of one layer"),
             );
         }
-        if self.head.iter().any(|&width| width == 0 || width > WIDEST) {
+        if self
+            .head
+            .iter()
+            .any(|&width| width == 0 || width > WIDEST_LAYER)
+        {
             return refuse(
                 "head",
                 format!("{:?} has a width that is out of range", self.head),
-                format!("choose widths from 1 to {WIDEST}"),
+                format!("choose widths from 1 to {WIDEST_LAYER}"),
             );
         }
         Ok(())
     }
 
     fn check_tokens(&self, spt: bool, lsa: bool) -> Result<()> {
-        if spt && self.patch_size < 2 {
-            return refuse(
-                "patch_size",
-                "Shifted Patch Tokenization shifts by half a patch, and a patch is one pixel"
-                    .into(),
-                "choose 2 or more, or model.spt = false".into(),
-            );
-        }
-        if !self.image_size.is_multiple_of(self.patch_size) {
-            let near = self.image_size / self.patch_size * self.patch_size;
-            return refuse(
-                "patch_size",
-                format!(
-                    "an image of {0}×{0} pixels cannot be cut into patches of {1}×{1}",
-                    self.image_size, self.patch_size
-                ),
-                format!(
-                    "choose a patch size that divides {}, or model.image_size = {} or {}",
-                    self.image_size,
-                    near,
-                    near + self.patch_size
-                ),
-            );
-        }
+        checks::shifts(spt, "patch_size", self.patch_size)?;
+        checks::patches(self.image_size, self.patch_size)?;
         if lsa && self.sequence() < 2 {
             return refuse(
                 "patch_size",
-                "Locality Self-Attention needs two tokens or more, and there is one".into(),
-                "choose a smaller patch size, or model.lsa = false".into(),
+                "Locality Self-Attention needs two tokens or more, and there is one",
+                "choose a smaller patch size, or model.lsa = false",
             );
         }
-        let scores = self.heads as u128 * (self.sequence() as u128).pow(2);
-        if scores > MOST_SCORES {
-            return refuse(
-                "patch_size",
-                format!(
-                    "{} tokens that all attend to each other in {} heads are {scores} scores an image",
-                    self.sequence(),
-                    self.heads
-                ),
-                format!("choose larger patches or smaller images: {MOST_SCORES} is the most"),
-            );
-        }
+        checks::scores(
+            "patch_size",
+            self.heads,
+            self.sequence(),
+            self.sequence(),
+            "choose larger patches or smaller images",
+        )?;
         if self.relative_position && self.tokens() < 2 {
             return refuse(
                 "relative_position",
-                "relative positions need two patches or more, and there is one".into(),
-                "choose a smaller patch size, or false".into(),
+                "relative positions need two patches or more, and there is one",
+                "choose a smaller patch size, or false",
             );
         }
         Ok(())
     }
 }
 
-/// Scores an image in one layer, of all heads: 2²⁸ are 1 GB.
-pub(super) const MOST_SCORES: u128 = 1 << 28;
-
 /// The most hidden layers that a classifier has.
 const MOST_LAYERS: usize = 64;
-
-/// The widest dense layer that is built.
-const WIDEST: usize = 1 << 20;
-
-/// Refuses a value of a model's field.
-pub(super) fn refuse(field: &str, problem: String, remedy: String) -> Result<()> {
-    Err(Error::recipe(format!("model.{field}"), problem, remedy))
-}
-
-/// Refuses rates of dropout and stochastic depth, first values of LayerScale, and ε's that cannot be.
-pub(super) fn check_rates<const N: usize>(
-    dropout: [(&str, f64); N],
-    stochastic_depth: f64,
-    layer_scale: Option<f64>,
-    layer_norm_epsilon: f64,
-) -> Result<()> {
-    let dropout = dropout.map(|(field, rate)| (field, rate, "no dropout rate"));
-    let depth = (
-        "stochastic_depth",
-        stochastic_depth,
-        "no probability for leaving out a residual",
-    );
-    for (field, rate, what) in dropout.into_iter().chain([depth]) {
-        // Rates are met to 1 / 65,536; above this, next to nothing would be left.
-        if !(0.0..=0.999).contains(&rate) {
-            return refuse(
-                field,
-                format!("{rate} is {what}"),
-                "choose 0 (off) or more, and less than 1 (0.999 is the most)".into(),
-            );
-        }
-    }
-    if let Some(scale) = layer_scale
-        && !(scale > 0.0 && scale <= 1.0)
-    {
-        return refuse(
-            "layer_scale",
-            format!("{scale} is out of range"),
-            format!("choose more than 0 and at most 1, such as 1e-4, or \"{OFF}\""),
-        );
-    }
-    if !(1e-12..1.0).contains(&layer_norm_epsilon) {
-        return refuse(
-            "layer_norm_epsilon",
-            format!("{layer_norm_epsilon} is out of range"),
-            "choose a small positive number, such as 1e-6".into(),
-        );
-    }
-    Ok(())
-}
 
 impl FamilyConfig for VitConfig {
     fn example() -> Self {
@@ -289,38 +206,15 @@ impl FamilyConfig for VitConfig {
         }
     }
 
-    fn image_size(&self) -> usize {
-        self.image_size
-    }
-
-    fn sized(&self, image_size: usize) -> Self {
-        Self {
-            image_size,
-            ..self.clone()
-        }
-    }
-
     fn cut(&self) -> Cut {
-        Cut {
-            patch: self.patch_size,
-            stride: self.patch_size,
-            padding: 0,
-            dim: self.dim,
-        }
+        Cut::patches(self.patch_size, self.dim)
     }
 
     fn check(&self, spt: bool, lsa: bool) -> Result<()> {
         self.check_sizes()?;
         self.check_tokens(spt, lsa)?;
-        check_rates(
-            [
-                ("dropout", self.dropout),
-                ("head_dropout", self.head_dropout),
-            ],
-            self.stochastic_depth,
-            self.layer_scale,
-            self.layer_norm_epsilon,
-        )
+        let rates = [self.dropout, self.head_dropout, self.stochastic_depth];
+        checks::rates(rates, self.layer_scale, self.layer_norm_epsilon)
     }
 
     fn fields_behind(&self, parameter: &str) -> &'static [&'static str] {
@@ -349,6 +243,7 @@ impl FamilyConfig for VitConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::checks::{Refused, assert_refused};
 
     /// The paper's ViT for images of 32 pixels.
     fn paper() -> VitConfig {
@@ -379,8 +274,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_built_is_refused_with_a_remedy() {
-        type Change = fn(&mut VitConfig);
-        let changes: [(Change, &str, &str); 19] = [
+        let changes: [Refused<VitConfig>; 19] = [
             (|c| c.image_size = 5000, "image_size", "1 to 4096"),
             (|c| c.patch_size = 0, "patch_size", "1 to 72"),
             (|c| c.patch_size = 73, "patch_size", "1 to 72"),
@@ -401,23 +295,7 @@ mod tests {
             (|c| c.layer_norm_epsilon = 0.0, "layer_norm_epsilon", "1e-6"),
             (|c| c.layer_norm_epsilon = 1.0, "layer_norm_epsilon", "1e-6"),
         ];
-        assert!(VitConfig::default().check(true, true).is_ok());
-        assert!(VitConfig::example().check(true, true).is_ok());
-        for (change, field, remedy) in changes {
-            let mut config = VitConfig::default();
-            change(&mut config);
-            let error = config.check(true, true).unwrap_err();
-            let problem = error.to_string();
-            assert!(
-                problem.starts_with(&format!("model.{field}: ")),
-                "{problem}"
-            );
-            assert!(
-                error.remedy().contains(remedy),
-                "{problem}: {}",
-                error.remedy()
-            );
-        }
+        assert_refused(&changes);
     }
 
     #[test]

@@ -25,6 +25,19 @@ pub struct ResidualConfig {
 pub(super) type LayerScale = Option<Param<Tensor<1>>>;
 
 impl ResidualConfig {
+    /// Without LayerScale.
+    pub fn depth(stochastic_depth: f64) -> Self {
+        Self {
+            layer_scale: None,
+            stochastic_depth,
+        }
+    }
+
+    /// The stochastic depth of block `number`, from 0, of so many, where it grows evenly from 0 to the most.
+    pub fn growing(most: f64, number: usize, blocks: usize) -> f64 {
+        most * number as f64 / (blocks - 1).max(1) as f64
+    }
+
     pub(super) fn layer_scale(&self, dim: usize, init: &Initialiser) -> LayerScale {
         let constant = |gamma| init.constant(gamma as f32, [dim]);
         self.layer_scale.map(constant)
