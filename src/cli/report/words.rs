@@ -113,7 +113,7 @@ pub fn finding(groups: &[Group]) -> String {
     };
     if running > 0 {
         let runs = words::counted(running as u64, "run");
-        said += &format!(" {runs} still to end.");
+        said += &format!(" {runs} under way.");
     }
     said
 }
